@@ -1,0 +1,221 @@
+"""What every test can ask for: free ports, real servers as processes, the tools they come with.
+
+A real server is started on free ports in a directory of its own, is ready when the fixture's call
+returns, and is killed by its pid when the test ends.
+"""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import hiredis
+import pytest
+
+# Below the ephemeral range, and so is the bus port 10000 above; each pytest worker has its share.
+FIRST_PORT, LAST_PORT = 10100, 22700
+BUS_OFFSET = 10000
+READY_TIMEOUT = 10.0
+
+
+def _worker_ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = range(FIRST_PORT + worker, LAST_PORT, workers)
+    start = random.randrange(len(share))
+    while True:
+        yield share[start % len(share)]
+        start += 1
+
+
+_candidates = _worker_ports()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int = 1) -> list[int]:
+    """Ports of the loopback that are free together with their bus ports, no two alike."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_candidates)
+        if _is_free(port) and _is_free(port + BUS_OFFSET):
+            found.append(port)
+    return found
+
+
+def free_run(count: int) -> int:
+    """The first of `count` consecutive ports, each free together with its bus port."""
+    while True:
+        first = next(_candidates)
+        wanted = range(first, first + count)
+        if all(_is_free(port) and _is_free(port + BUS_OFFSET) for port in wanted):
+            return first
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = READY_TIMEOUT) -> None:
+    """Poll `condition` until it is true; fail the test, naming `what`, after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"timed out after {timeout} s: {what}")
+        time.sleep(0.005)
+
+
+def call(port: int, *args: str | bytes | int, timeout: float = 5.0) -> object:
+    """Send one command on a connection of its own; an error reply is returned, not raised."""
+    with socket.create_connection(("127.0.0.1", port), timeout) as sock:
+        sock.sendall(hiredis.pack_command(args))
+        reader = hiredis.Reader()
+        while (reply := reader.gets()) is False:
+            data = sock.recv(65536)
+            if not data:
+                raise ConnectionError(f"port {port} closed the connection")
+            reader.feed(data)
+        return reply
+
+
+@attrs.define(eq=False)
+class ServerProcess:
+    """A server that answers on `port` of the loopback, with its files in `directory`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    directory: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def call(self, *args: str | bytes | int) -> object:
+        return call(self.port, *args)
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def wait_ready(self) -> None:
+        def answers() -> bool:
+            if self.process.poll() is not None:
+                pytest.fail(f"the server ended with {self.process.returncode}:\n{self.log()}")
+            try:
+                return self.call("PING") is not None
+            except OSError:
+                return False
+
+        wait_until(answers, f"server on port {self.port} answers PING\n{self.log()}")
+
+
+StartServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """A function (command, *directives, port=None) that starts a server and waits until it answers.
+
+    `command` is the program with its leading arguments; directives are given as on its command
+    line: `start_server(["redis-server"], "--appendonly", "yes")`.
+    """
+    started: list[ServerProcess] = []
+
+    def start(
+        command: list[str], *directives: str, port: int | None = None, name: str | None = None
+    ) -> ServerProcess:
+        port = port or free_ports(1)[0]
+        directory = tmp_path / (name or f"server-{port}")
+        directory.mkdir(exist_ok=True)
+        place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
+        with open(directory / "log", "ab") as log:
+            process = subprocess.Popen(
+                [*command, *place, *directives],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=directory,
+            )
+        server = ServerProcess(process, port, directory)
+        started.append(server)
+        server.wait_ready()
+        return server
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+def tool(name: str, package: str) -> str:
+    """The path of a program; the test is skipped where it is missing."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"needs {name} (Debian: {package})")
+    return path
+
+
+@pytest.fixture(scope="session")
+def redis_cli() -> str:
+    return tool("redis-cli", "redis-tools")
+
+
+@pytest.fixture(scope="session")
+def redis_benchmark() -> str:
+    return tool("redis-benchmark", "redis-tools")
+
+
+@pytest.fixture(scope="session")
+def redis_server_path() -> str:
+    return tool("redis-server", "redis-server")
+
+
+@pytest.fixture(scope="session")
+def valkey_server_path() -> str:
+    from cluster.processes import find_program
+
+    return find_program("valkey-server")
+
+
+@pytest.fixture(scope="session")
+def node_clients() -> Path:
+    """The directory of the Node.js clients, installed."""
+    directory = Path(__file__).parent / "clients"
+    tool("node", "nodejs")
+    if not (directory / "node_modules" / "ioredis").is_dir():
+        pytest.skip("needs ioredis: npm install --prefix tests/clients")
+    return directory
+
+
+@pytest.fixture
+def valkey_server(start_server: StartServer, valkey_server_path: str) -> StartServer:
+    """A function (*directives) that starts a real valkey-server without snapshots."""
+    return lambda *directives, **options: start_server(
+        [valkey_server_path], "--save", "", *directives, **options
+    )
+
+
+@pytest.fixture
+def redis_server(start_server: StartServer, redis_server_path: str) -> StartServer:
+    """A function (*directives) that starts a real redis-server without snapshots."""
+    return lambda *directives, **options: start_server(
+        [redis_server_path], "--save", "", *directives, **options
+    )
