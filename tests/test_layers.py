@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # A name stands for a module, `name.*` for whatever a package holds; the longest match counts.
 ROWS = {
-    1: "node node.clock node.disk node.resp node.data node.data.* node.data.pattern",
+    1: "node node.clock node.disk node.replies node.resp node.data node.data.* node.data.pattern",
     2: "node.data.keyspace node.data.expiry node.data.eviction node.config "
     "node.persistence node.persistence.rdb node.persistence.log",
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
@@ -24,13 +24,13 @@ ROWS = {
     "node.persistence.checkpoint node.persistence.aof",
     7: "node.node",
     8: "node.turns node.streams node.replication.links node.server node.__main__",
-    9: "cluster cluster.slots cluster.effects cluster.view cluster.message",
-    10: "cluster.gossip cluster.election cluster.ownership cluster.migration cluster.nodesfile "
-    "cluster.core",
+    9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk",
+    10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
+    "cluster.migration cluster.nodesfile cluster.core",
     11: "cluster.routing cluster.commands",
     12: "cluster.simulation cluster.checks",
-    13: "cluster.bus cluster.server cluster.client cluster.processes cluster.launcher "
-    "cluster.admin cluster.drill cluster.__main__",
+    13: "cluster.bus cluster.server cluster.client cluster.processes cluster.admin cluster.status "
+    "cluster.launcher cluster.workload cluster.observer cluster.drill cluster.__main__",
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names.split()}
 
