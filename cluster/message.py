@@ -16,6 +16,7 @@ Source: the cluster specification's heartbeat section, and packets captured from
 
 import re
 import struct
+from collections.abc import Iterator
 
 from attrs import frozen
 
@@ -282,16 +283,17 @@ def _encode_ping(message: Ping) -> bytes:
     )
 
 
-def _extension_fields(extensions: Extensions):
+def _extension_fields(extensions: Extensions) -> Iterator[tuple[int, bytes]]:
+    """(type, padded data) of each, in the order of Valkey."""
     if extensions.hostname:
         yield HOSTNAME, _padded(extensions.hostname)
     if extensions.human_name:
         yield HUMAN_NAME, _padded(extensions.human_name)
+    yield from extensions.others
     for node_id, ttl_s in extensions.forgotten:
         yield FORGOTTEN_NODE, FORGOTTEN.pack(node_id.encode(), ttl_s)
     if extensions.shard_id:
         yield SHARD_ID, extensions.shard_id.encode()
-    yield from extensions.others
 
 
 def _padded(text: str) -> bytes:

@@ -47,7 +47,9 @@ def test_wire_form_is_least_significant_bit_first():
 
 
 def test_text_form_joins_neighbours():
-    whole = slots.slot_range(0, 5460) | slots.slot_range(9000, 9000) | slots.slot_set([16382, 16383])
+    whole = (
+        slots.slot_range(0, 5460) | slots.slot_range(9000, 9000) | slots.slot_set([16382, 16383])
+    )
     assert slots.to_text(whole) == "0-5460 9000 16382-16383"
     assert slots.ranges(slots.EVERY_SLOT) == [(0, 16383)]
     assert slots.to_text(0) == ""
