@@ -93,11 +93,9 @@ class reported_errors:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from cluster.admin import FormationFailed
-        from cluster.launcher import LauncherError
-        from cluster.processes import ProgramNotFound
+        from cluster.processes import OperatorError
 
-        if isinstance(error, FormationFailed | LauncherError | ProgramNotFound):
+        if isinstance(error, OperatorError):
             raise Failure(str(error)) from error
         if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt):
             raise click.Abort from error
@@ -263,6 +261,55 @@ def down(directory: Path) -> None:
         fleet = existing(directory)
         rows = trio.run(survey_once, fleet) if fleet.alive() else []
         fleet.end([row.port for row in rows if row.role.startswith("replica")])
+
+
+@main.group()
+def drill() -> None:
+    """Break something under load, and report what the clients saw."""
+
+
+@drill.command("kill-primary", context_settings={"ignore_unknown_options": True})
+@click.option("--server", default="slotfleet-server", show_default=True, help="Whose nodes.")
+@click.option("--node-timeout", default=2000, show_default=True, help="In milliseconds.")
+@click.option("--repeat", default=1, show_default=True, help="Runs, each on a new cluster.")
+@click.option("--fault", type=click.Choice(["kill", "pause"]), default="kill", show_default=True)
+@click.option("--json", "json_file", type=click.File("w"), help="Write the report there, too.")
+@click.argument("directives", nargs=-1, type=click.UNPROCESSED, metavar="[--DIRECTIVE VALUE]...")
+def kill_primary(
+    server: str,
+    node_timeout: int,
+    repeat: int,
+    fault: str,
+    json_file: Any,
+    directives: tuple[str, ...],
+) -> None:
+    """Kill a primary by SIGKILL, or stop it by SIGSTOP, while every shard is written to.
+
+    Reports the downtime of its shard as a writer saw it, errors by class, acknowledged writes lost
+    (of all, and of those a replica had confirmed), and when the survivors suspected it, called it
+    failed, voted and promoted its replica, in milliseconds after the fault; and how long after
+    its return it was a replica.
+    """
+    import trio
+
+    from cluster import drill
+
+    scenario = drill.kill_primary(fault)
+    every = ("--cluster-node-timeout", str(node_timeout), "--save", "", *directives)
+    runs = []
+    with reported_errors():
+        for i in range(repeat):
+            runs.append(trio.run(drill.run_scenario, scenario, server, every))
+            click.echo(f"run {i + 1}: downtime {drill.shown(runs[-1].downtime_ms)} ms", err=True)
+    report = drill.DrillReport(scenario.name, server, fault, node_timeout, runs)
+    if json_file is not None:
+        json_file.write(report.to_json())
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(drill.table(report))
+    else:
+        click.echo(drill.plain(report))
 
 
 def existing(directory: Path) -> "Fleet":

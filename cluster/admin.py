@@ -9,12 +9,13 @@ import attrs
 import trio
 
 from cluster.client import Address, Connection, ConnectionLost, Reply, ReplyError
+from cluster.processes import OperatorError
 from cluster.slots import SLOTS
 
 POLL = 0.005
 
 
-class FormationFailed(Exception):
+class FormationFailed(OperatorError):
     """A node refused a step, or the cluster was not ready in time; says which and why."""
 
 

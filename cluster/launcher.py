@@ -18,7 +18,7 @@ import attrs
 
 from cluster.admin import Formation
 from cluster.client import Address
-from cluster.processes import BUS_OFFSET, Process, Spawner, end, taken_ports
+from cluster.processes import BUS_OFFSET, OperatorError, Process, Spawner, end, taken_ports
 
 HOST = "127.0.0.1"
 STATE_FILE = "cluster.json"
@@ -27,8 +27,8 @@ LOCK_FILE = "lock"
 RESERVED = ("port", "dir", "cluster-enabled", "cluster-config-file", "cluster-port", "daemonize")
 
 
-class LauncherError(Exception):
-    """Why a cluster can't be started, found or ended, in words for the operator."""
+class LauncherError(OperatorError):
+    """Why a cluster can't be started or found."""
 
 
 @attrs.frozen
@@ -158,13 +158,15 @@ class Fleet:
         self.formed = True
         self.save()
 
-    def end(self, first: Sequence[int] = ()) -> None:
+    def end(self, first: Sequence[int] = (), grace: float = 15.0) -> None:
         """End the nodes of the ports in `first`, then all others; returns when none runs.
 
-        Replicas go first, so that none is promoted on the way and no primary waits for one.
+        Who hasn't ended by itself after `grace` seconds is killed.
+
+        Replicas first: then none is promoted on the way, and no primary waits for one.
         """
-        end([self.processes[port] for port in first])
-        end(list(self.processes.values()))
+        end([self.processes[port] for port in first], grace)
+        end(list(self.processes.values()), grace)
 
     def abandon(self) -> None:
         """End all nodes of a start that failed; one that never formed leaves nothing behind."""

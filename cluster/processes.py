@@ -20,7 +20,11 @@ BUS_OFFSET = 10000
 FREE_PORTS = range(10100, 22700)
 
 
-class ProgramNotFound(Exception):
+class OperatorError(Exception):
+    """Something that the person at the terminal can mend, told in words for them."""
+
+
+class ProgramNotFound(OperatorError):
     """No program of that name on PATH, nor in a package that brings it."""
 
 
