@@ -184,7 +184,7 @@ def _plan(fields: dict[str, Any]) -> Plan:
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Hold the lock of a directory, which is made if needed, and removed if left empty.
+    """Hold the lock of a directory, which is made if needed, and removed if it stays empty.
 
     Raises LauncherError when another cluster runs there.
     """
@@ -204,9 +204,10 @@ def claimed(directory: Path) -> Iterator[None]:
 
 
 def _tidy(directory: Path) -> None:
-    if [path.name for path in directory.iterdir()] == [LOCK_FILE]:
-        (directory / LOCK_FILE).unlink()
-        directory.rmdir()
+    if not (directory / STATE_FILE).exists():
+        (directory / LOCK_FILE).unlink(missing_ok=True)
+        if not any(directory.iterdir()):
+            directory.rmdir()
 
 
 def prepare(plan: Plan, directory: Path, given: Sequence[str] = ()) -> Fleet:

@@ -26,17 +26,17 @@ class Observer:
     victim: Address
     survivors: list[Address]
     moments: dict[str, float] = attrs.field(factory=dict)
-    _victim_id: str = ""
-    _slots: str = ""
-    _epoch: int = 0
+    victim_id: str = ""
+    slots: str = ""
+    epoch: int = 0
     _changed: trio.Event = attrs.field(factory=trio.Event)
 
     async def prepare(self) -> None:
         """Learn what is normal, before the fault. Raises as `call_once` does."""
         nodes = parse_nodes(await call_once(self.victim, "CLUSTER", "NODES"))
         me = next(node for node in nodes if "myself" in node.flags)
-        self._victim_id, self._slots = me.id, me.slots
-        self._epoch = await self._current_epoch()
+        self.victim_id, self.slots = me.id, me.slots
+        self.epoch = await self._current_epoch()
 
     async def _current_epoch(self) -> int:
         infos = [await call_once(node, "CLUSTER", "INFO") for node in self.survivors]
@@ -72,23 +72,24 @@ class Observer:
         try:
             while "promoted" not in self.moments:
                 nodes, info = await connection.pipeline([("CLUSTER", "NODES"), ("CLUSTER", "INFO")])
-                self._read(parse_nodes(nodes), parse_info(info))
+                self.read(parse_nodes(nodes), parse_info(info))
                 await trio.sleep(INTERVAL)
         except SETBACKS:
             return  # the others still watch
         finally:
             connection.close()
 
-    def _read(self, nodes: list[NodeLine], info: dict[str, str]) -> None:
+    def read(self, nodes: list[NodeLine], info: dict[str, str]) -> None:
+        """Take in what a survivor says: its CLUSTER NODES and CLUSTER INFO."""
         for node in nodes:
-            if node.id == self._victim_id:
+            if node.id == self.victim_id:
                 if "fail?" in node.flags:
                     self._note("suspected")
                 if "fail" in node.flags:
                     self._note("failed")
-            elif node.is_primary and node.slots == self._slots:
+            elif node.is_primary and node.slots == self.slots:
                 self._note("promoted")
-        if int(info["cluster_current_epoch"]) > self._epoch:
+        if int(info["cluster_current_epoch"]) > self.epoch:
             self._note("election")
 
     async def _ask_victim(self) -> None:

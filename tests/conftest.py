@@ -18,33 +18,24 @@ import attrs
 import hiredis
 import pytest
 
-# Below the ephemeral range, and so is the bus port 10000 above; each pytest worker has its share.
-FIRST_PORT, LAST_PORT = 10100, 22700
-BUS_OFFSET = 10000
+from cluster.processes import FREE_PORTS, find_program, taken_ports
+
 READY_TIMEOUT = 10.0
 
 
 def _worker_ports() -> Iterator[int]:
+    """Endless candidates; each pytest worker has its share of the ports."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    share = range(FIRST_PORT + worker, LAST_PORT, workers)
-    start = random.randrange(len(share))
+    size = len(FREE_PORTS) // workers
+    share = FREE_PORTS[worker * size : (worker + 1) * size]
+    start = random.randrange(size)
     while True:
-        yield share[start % len(share)]
+        yield share[start % size]
         start += 1
 
 
 _candidates = _worker_ports()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def free_ports(count: int = 1) -> list[int]:
@@ -52,7 +43,7 @@ def free_ports(count: int = 1) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         port = next(_candidates)
-        if _is_free(port) and _is_free(port + BUS_OFFSET):
+        if not taken_ports([port]):
             found.append(port)
     return found
 
@@ -61,8 +52,7 @@ def free_run(count: int) -> int:
     """The first of `count` consecutive ports, each free together with its bus port."""
     while True:
         first = next(_candidates)
-        wanted = range(first, first + count)
-        if all(_is_free(port) and _is_free(port + BUS_OFFSET) for port in wanted):
+        if not taken_ports(range(first, first + count)):
             return first
 
 
@@ -190,8 +180,6 @@ def redis_server_path() -> str:
 
 @pytest.fixture(scope="session")
 def valkey_server_path() -> str:
-    from cluster.processes import find_program
-
     return find_program("valkey-server")
 
 
