@@ -1,7 +1,7 @@
 // An ioredis Cluster that is told what to do by JSON lines on stdin, and answers with one each:
 //   {"do": "write" | "read", "keys": [...]}   ->   {"times": [...]} | {"values": [...]}, "errors": N
 // Keys are written as their own values: the first hundred one by one, the others in pipelines. A
-// time is when its write was acknowledged, in milliseconds since the epoch.
+// time is when its key was first sent, in milliseconds since the epoch.
 "use strict";
 const readline = require("readline");
 const Redis = require("ioredis");
@@ -61,13 +61,13 @@ async function pipelined(keys, command) {
 async function write(keys) {
   const times = new Map();
   for (const key of keys.slice(0, BATCH)) {
-    await insist(() => cluster.set(key, key));
     times.set(key, Date.now());
+    await insist(() => cluster.set(key, key));
   }
   for (let i = BATCH; i < keys.length; i += 10 * BATCH) {
     const part = keys.slice(i, i + 10 * BATCH);
-    await pipelined(part, (pipeline, key) => pipeline.set(key, key));
     for (const key of part) times.set(key, Date.now());
+    await pipelined(part, (pipeline, key) => pipeline.set(key, key));
   }
   return { times: keys.map((key) => times.get(key)) };
 }
