@@ -1,0 +1,76 @@
+"""A real server as the oracle of a value: the same calls go to both, and replies are compared."""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import hiredis
+import pytest
+
+Arg = str | bytes | int | float
+Compare = Callable[[Any, Any], bool]
+
+
+def equal(ours: Any, theirs: Any) -> bool:
+    return ours == theirs
+
+
+@attrs.define(eq=False)
+class Oracle:
+    """Collects commands with the replies we expect; `settle` asks the server and compares."""
+
+    sock: socket.socket
+    reader: hiredis.Reader = attrs.field(factory=hiredis.Reader)
+    expected: list[tuple[tuple[Arg, ...], Any, Compare]] = attrs.field(factory=list)
+
+    def expect(self, ours: Any, *command: Arg, compare: Compare = equal) -> None:
+        self.expected.append((command, ours, compare))
+        if len(self.expected) >= 500:
+            self.settle()
+
+    def settle(self) -> None:
+        expected, self.expected = self.expected, []
+        replies = self.ask(*[command for command, _, _ in expected])
+        for number, (reply, (command, ours, compare)) in enumerate(
+            zip(replies, expected, strict=True)
+        ):
+            before = [shown for shown, _, _ in expected[max(0, number - 5) : number]]
+            assert compare(ours, reply), f"{command}: ours {ours!r}, real {reply!r}; after {before}"
+
+    def ask(self, *commands: tuple[Arg, ...]) -> list[Any]:
+        self.sock.sendall(b"".join(hiredis.pack_command(command) for command in commands))
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            reply = self.reader.gets()
+            if reply is False:
+                self.reader.feed(self.sock.recv(1 << 20))
+            else:
+                replies.append(reply)
+        return replies
+
+    def one(self, *command: Arg) -> Any:
+        self.settle()
+        return self.ask(command)[0]
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[int], Oracle]]:
+    """A function (port) that connects to a server on the loopback."""
+    socks: list[socket.socket] = []
+
+    def to(port: int) -> Oracle:
+        socks.append(socket.create_connection(("127.0.0.1", port), 10))
+        return Oracle(socks[-1])
+
+    yield to
+    for sock in socks:
+        sock.close()
+
+
+@pytest.fixture
+def oracle(valkey_server: Any, connect: Callable[[int], Oracle]) -> Iterator[Oracle]:
+    """A connection to a fresh valkey-server; what was expected and not settled is at the end."""
+    found = connect(valkey_server("--enable-debug-command", "yes").port)
+    yield found
+    found.settle()
