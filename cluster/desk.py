@@ -78,6 +78,7 @@ class Desk:
     report: bool = False
     check_state: bool = False
     check_failover: bool = False
+    role_changed: bool = False
 
     @property
     def myself(self) -> Node:

@@ -127,8 +127,8 @@ class Node:
 
     @property
     def label(self) -> str:
-        """How log lines name it: `<id> (<human name>)`."""
-        return f"{self.id} ({self.human_name})"
+        """How log lines name it: its id, and its name or address."""
+        return f"{self.id} ({self.human_name or f'{self.ip}:{self.port}'})"
 
     @property
     def flag_words(self) -> str:
@@ -163,6 +163,8 @@ class View:
     migrating: dict[int, Node] = field(init=False, factory=dict)
     importing: dict[int, Node] = field(init=False, factory=dict)
     links: dict[int, Link] = field(init=False, factory=dict)
+    # The nodes that this node can't reach, while a majority hasn't judged them.
+    suspects: dict[str, Node] = field(init=False, factory=dict)
     # Ids that were forgotten, with the time when they may come back.
     forgotten: dict[str, int] = field(init=False, factory=dict)
     sent: dict[str, int] = field(init=False, factory=dict)
@@ -182,6 +184,7 @@ class View:
         assert node.id not in self.nodes
         self.nodes[node.id] = node
         self.order.append(node)
+        self.set_flags(node, node.flags)
         self.version += 1
         return node
 
@@ -198,6 +201,7 @@ class View:
             for slot in [slot for slot, other in moves.items() if other is node]:
                 del moves[slot]
         del self.nodes[node.id]
+        self.suspects.pop(node.id, None)
         self.order.remove(node)
         self.version += 1
 
@@ -205,18 +209,23 @@ class View:
         """Give a node its real id, which nobody else has."""
         assert node_id not in self.nodes
         del self.nodes[node.id]
+        self.suspects.pop(node.id, None)
         node.id = node_id
         self.nodes[node_id] = node
+        self.set_flags(node, node.flags)
         self.version += 1
 
     def set_flags(self, node: Node, add: int = 0, remove: int = 0) -> bool:
         """Change flags that aren't a role; True if any changed."""
-        flags = (node.flags | add) & ~remove
-        if flags == node.flags:
-            return False
-        node.flags = flags
-        self.version += 1
-        return True
+        before = node.flags
+        node.flags = (before | add) & ~remove
+        if node.flags & PFAIL:
+            self.suspects[node.id] = node
+        else:
+            self.suspects.pop(node.id, None)
+        changed = node.flags != before
+        self.version += changed
+        return changed
 
     def make_primary(self, node: Node) -> None:
         """A replica, or a node of no role yet, becomes a primary."""
@@ -400,6 +409,9 @@ class View:
                 assert node in node.primary.replicas and not node.is_primary
             for link in (node.link, node.inbound):
                 assert link is None or self.links[link.id] is link
+        assert list(self.suspects.values()) == [
+            self.nodes[node_id] for node_id in self.suspects
+        ] and set(self.suspects) == {node.id for node in self.order if node.suspected}
         assert self.unassigned == EVERY_SLOT & ~seen
         assert all(self.owner[slot] is None for slot in members(self.unassigned))
         for node in self.order:
