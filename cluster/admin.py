@@ -8,7 +8,7 @@ from typing import Self
 import attrs
 import trio
 
-from cluster.client import Address, Connection, ConnectionLost, Reply, ReplyError
+from cluster.client import Address, Argument, Connection, ConnectionLost, Reply, ReplyError
 from cluster.processes import OperatorError
 from cluster.slots import SLOTS
 
@@ -117,6 +117,7 @@ class Formation:
     password: str | None = None
     alive: Callable[[], None] = lambda: None
     _connections: list[Connection] = attrs.field(factory=list)
+    _ids: dict[int, bytes] = attrs.field(factory=dict)
 
     async def form(self, timeout: float = 20.0) -> None:
         """Share the slots out, introduce the nodes, and return once all of it is ready.
@@ -147,17 +148,22 @@ class Formation:
 
     async def _form(self) -> None:
         await self._connect()
-        primaries = self._connections[: self.shards]
-        for epoch, connection in enumerate(primaries, start=1):
-            first, last = shard_slots(self.shards)[epoch - 1]
-            await _demand(connection, "CLUSTER", "ADDSLOTSRANGE", first, last)
-            await _demand(connection, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
-        ids = [await _demand(connection, "CLUSTER", "MYID") for connection in primaries]
-        await self._introduce()
-        replicas = self._connections[self.shards :]
-        follow = {replica: ids[i % self.shards] for i, replica in enumerate(replicas)}
-        await self._each(lambda replica: self._replicate(replica, follow[replica]), replicas)
+        await self._each(self._share_out, self._connections)
+        await self._each(self._introduce, self._connections)
+        await self._each(self._replicate, self._connections[self.shards :])
         await self._each(partial(self._wait_node, self._is_formed), self._connections)
+
+    async def _share_out(self, connection: Connection) -> None:
+        """A primary's slots, and an epoch of its own, which it takes only while it is alone."""
+        index = self._connections.index(connection)
+        if index < self.shards:
+            first, last = shard_slots(self.shards)[index]
+            await _demand(
+                connection,
+                ("CLUSTER", "ADDSLOTSRANGE", first, last),
+                ("CLUSTER", "SET-CONFIG-EPOCH", index + 1),
+            )
+            [self._ids[index]] = await _demand(connection, ("CLUSTER", "MYID"))
 
     async def _meet_again(self) -> None:
         await self._connect()
@@ -177,13 +183,15 @@ class Formation:
             except ReplyError as error:
                 raise FormationFailed(f"port {address[1]}: {error}") from error
 
-    async def _introduce(self) -> None:
+    async def _introduce(self, connection: Connection) -> None:
         """Every pair meets, so that nobody waits for gossip to spread."""
-        for i, connection in enumerate(self._connections):
-            for host, port in self.addresses[i + 1 :]:
-                await _demand(connection, "CLUSTER", "MEET", host, port)
+        others = self.addresses[self._connections.index(connection) + 1 :]
+        await _demand(connection, *(("CLUSTER", "MEET", host, port) for host, port in others))
 
-    async def _replicate(self, connection: Connection, primary_id: bytes) -> None:
+    async def _replicate(self, connection: Connection) -> None:
+        """Follow the primary, as soon as this node knows it."""
+        index = self._connections.index(connection)
+        primary_id = self._ids[index % self.shards]
         while True:
             try:
                 await connection.call("CLUSTER", "REPLICATE", primary_id)
@@ -227,8 +235,11 @@ class Formation:
         return len(view.nodes) == len(self.addresses) and view.is_ready()
 
 
-async def _demand(connection: Connection, *args: str | bytes | int) -> Reply:
-    try:
-        return await connection.call(*args)
-    except ReplyError as error:
-        raise FormationFailed(f"port {connection.address[1]}: {args[1]!s}: {error}") from error
+async def _demand(connection: Connection, *commands: Sequence[Argument]) -> list[Reply]:
+    """The replies of commands that must not fail."""
+    replies = await connection.pipeline(commands)
+    for args, reply in zip(commands, replies, strict=True):
+        if isinstance(reply, ReplyError):
+            words = " ".join(map(str, args))
+            raise FormationFailed(f"port {connection.address[1]}: {words}: {reply}")
+    return replies
