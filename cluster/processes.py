@@ -179,13 +179,21 @@ class Fork:
             _settle(directory)
             status = self.run(list(directives))
         except SystemExit as exit:
-            status = exit.code if isinstance(exit.code, int) else 1
+            status = _exit_status(exit)
         except BaseException:
             traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
+
+
+def _exit_status(exit: SystemExit) -> int:
+    """As Python itself ends: None is success, and words are for stderr."""
+    if exit.code is None or isinstance(exit.code, int):
+        return exit.code or 0
+    sys.stderr.write(f"{exit.code}\n")
+    return 1
 
 
 def _settle(directory: Path) -> None:
