@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # A name stands for a module, `name.*` for whatever a package holds; the longest match counts.
 ROWS = {
     1: "node node.clock node.disk node.replies node.resp node.data node.data.* node.data.pattern",
-    2: "node.data.keyspace node.data.expiry node.data.eviction node.config "
+    2: "node.data.keyspace node.data.expiry node.data.eviction node.config node.config.* "
     "node.persistence node.persistence.rdb node.persistence.log",
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
     "node.transaction node.topology",
