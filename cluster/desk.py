@@ -11,7 +11,7 @@ from attrs import define, field
 
 from cluster.effects import ClusterError, Effect, Event, Log, Send
 from cluster.message import TYPE_NAMES, Message
-from cluster.view import Link, Node, View
+from cluster.view import Link, Node, View, new_id
 
 
 @define
@@ -114,3 +114,9 @@ class Desk:
         if node is None or node.in_handshake:
             raise ClusterError(f"ERR Unknown node {node_id}")
         return node
+
+    def new_id(self) -> str:
+        """An id that no node here has."""
+        while (node_id := new_id(self.rng)) in self.view.nodes:
+            pass
+        return node_id

@@ -9,9 +9,10 @@ a restart wouldn't remember. `Send` may be lost. Everything else happens.
 a result or raises `ClusterError`, whose text is Redis's error reply without its dash.
 """
 
-from attrs import frozen
+from attrs import field, frozen
 
 from cluster.message import Message
+from cluster.slots import to_text
 
 
 class ClusterError(Exception):
@@ -77,7 +78,7 @@ class Flush:
 class DropSlots:
     """Drop the keys in this set of slots: they are served elsewhere. Many may have none."""
 
-    slots: int
+    slots: int = field(repr=to_text)
 
 
 @frozen
@@ -250,7 +251,7 @@ class Loaded:
     """The node has loaded its data, with keys in these slots: a primary takes those that nobody
     serves and drops those that others serve. Result: None."""
 
-    slots: int
+    slots: int = field(repr=to_text)
 
 
 Request = (

@@ -18,7 +18,6 @@ from cluster.effects import Close, ClusterError, Connect, Meet
 from cluster.failure import Failure
 from cluster.message import Gossip as Entry
 from cluster.message import Header, Ping
-from cluster.nodesfile import new_id
 from cluster.speaker import Speaker
 from cluster.view import (
     EXTENSIONS,
@@ -153,8 +152,8 @@ class Gossip:
         """Take in a node and open our link to it; without an id it gets one for the time."""
         desk = self.desk
         node = Node(
-            node_id or new_id(desk.rng),
-            new_id(desk.rng),
+            node_id or desk.new_id(),
+            desk.new_id(),
             flags=flags,
             ip=ip,
             port=port,

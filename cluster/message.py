@@ -18,9 +18,9 @@ import re
 import struct
 from collections.abc import Iterator
 
-from attrs import frozen
+from attrs import field, frozen
 
-from cluster.slots import BITMAP_BYTES, from_bytes, to_bytes
+from cluster.slots import BITMAP_BYTES, from_bytes, to_bytes, to_text
 
 PING, PONG, MEET, FAIL, PUBLISH, AUTH_REQUEST, AUTH_ACK, UPDATE, MFSTART, MODULE, PUBLISHSHARD = (
     range(11)
@@ -76,7 +76,7 @@ class Header:
     current_epoch: int = 0
     config_epoch: int = 0
     offset: int = 0
-    slots: int = 0
+    slots: int = field(default=0, repr=to_text)
     primary: str = ""
     ip: str = ""
     port: int = 0
@@ -169,7 +169,7 @@ class Update:
     header: Header
     node_id: str
     config_epoch: int
-    slots: int
+    slots: int = field(repr=to_text)
     kind = UPDATE
 
 

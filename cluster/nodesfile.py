@@ -10,18 +10,24 @@ from random import Random
 from attrs import frozen
 
 from cluster.slots import SLOTS, parse_range
-from cluster.view import FAIL, FLAG_WORDS, MYSELF, NOADDR, PFAIL, PRIMARY, REPLICA, Node, View
+from cluster.view import (
+    FAIL,
+    FLAG_WORDS,
+    MYSELF,
+    NOADDR,
+    PFAIL,
+    PRIMARY,
+    REPLICA,
+    Node,
+    View,
+    new_id,
+)
 
 FLAG_OF = {word: flag for flag, word in FLAG_WORDS} | {"noflags": 0}
 
 
 class CorruptFile(ValueError):
     """A nodes.conf that can't be read; its text says the line and what is wrong there."""
-
-
-def new_id(rng: Random) -> str:
-    """A node or shard id: 40 hexadecimal digits."""
-    return f"{rng.getrandbits(160):040x}"
 
 
 def fresh_view(rng: Random) -> View:

@@ -26,7 +26,6 @@ from cluster.effects import (
 )
 from cluster.gossip import Gossip
 from cluster.message import Header
-from cluster.nodesfile import new_id
 from cluster.slots import EVERY_SLOT, lowest, members, slot_range
 from cluster.speaker import Speaker
 from cluster.view import FAIL, MIGRATE_TO, PFAIL, Node
@@ -355,7 +354,7 @@ class Ownership:
         desk, myself = self.desk, self.desk.myself
         if myself.is_primary:
             return
-        myself.shard_id = new_id(desk.rng)
+        myself.shard_id = desk.new_id()
         self.become_primary()
         desk.do(Flush())
         desk.log("notice", "Stop replication and turning myself into empty primary.")
@@ -371,7 +370,7 @@ class Ownership:
         if myself.is_replica:
             self.become_primary()
             desk.do(Flush())
-            myself.shard_id = new_id(desk.rng)
+            myself.shard_id = desk.new_id()
         view.migrating.clear()
         view.importing.clear()
         view.assign(EVERY_SLOT & ~view.unassigned, None)
@@ -379,8 +378,8 @@ class Ownership:
             self.gossip.remove(node)
         if request.hard:
             view.current_epoch = view.last_vote_epoch = myself.config_epoch = 0
-            view.rename(myself, new_id(desk.rng))
-            myself.shard_id = new_id(desk.rng)
+            view.rename(myself, desk.new_id())
+            myself.shard_id = desk.new_id()
             desk.log("notice", f"Node hard reset, now I'm {myself.id}")
         view.restarted = False
         desk.role_changed = True

@@ -7,8 +7,9 @@ All times are in milliseconds of the `now` that is given to the core, 0 for neve
 """
 
 from collections.abc import Iterator
+from random import Random
 
-from attrs import Factory, define, field
+from attrs import define, field
 
 from cluster.slots import EVERY_SLOT, SLOTS, members, ranges, to_text
 
@@ -39,6 +40,11 @@ FLAG_WORDS = (
 )
 
 
+def new_id(rng: Random) -> str:
+    """A node or shard id: 40 hexadecimal digits."""
+    return f"{rng.getrandbits(160):040x}"
+
+
 @define(eq=False)
 class Link:
     """One connection of the bus. `node` is unknown (None) till an inbound link's first message.
@@ -50,7 +56,7 @@ class Link:
     id: int
     inbound: bool
     created: int
-    node: "Node | None" = None
+    node: "Node | None" = field(default=None, repr=False)
     up: bool = False
     peer_ip: str = ""
     local_ip: str = ""
@@ -71,10 +77,10 @@ class Node:
     hostname: str = ""
     human_name: str = ""
     availability_zone: str = ""
-    primary: "Node | None" = None
-    replicas: "list[Node]" = Factory(list)
+    primary: "Node | None" = field(default=None, repr=False)
+    replicas: "list[Node]" = field(factory=list, repr=False)
     config_epoch: int = 0
-    slots: int = 0
+    slots: int = field(default=0, repr=to_text)
     offset: int = 0
     created: int = 0
     ping_sent: int = 0
@@ -85,12 +91,12 @@ class Node:
     orphaned_since: int = 0
     inbound_lost: int = 0
     connect_tried: int = 0
-    link: Link | None = None
-    inbound: Link | None = None
+    link: Link | None = field(default=None, repr=False)
+    inbound: Link | None = field(default=None, repr=False)
     # Has answered a ping of ours since we started, at its present address.
     proven: bool = False
     # Who reported it failing, and when.
-    fail_reports: "dict[str, int]" = Factory(dict)
+    fail_reports: "dict[str, int]" = field(factory=dict)
 
     @property
     def is_primary(self) -> bool:
@@ -142,7 +148,7 @@ class Node:
         return self.primary.config_epoch if self.primary is not None else self.config_epoch
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class View:
     """The cluster as `myself` sees it. `nodes` holds every known node, myself first or not."""
 
