@@ -18,7 +18,7 @@ ROWS = {
     "node.persistence node.persistence.rdb node.persistence.log",
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
     "node.transaction node.topology",
-    4: "node.gate node.execute node.observe",
+    4: "node.pause node.gate node.execute node.observe",
     5: "node.commands node.commands.* node.scripting",
     6: "node.replication node.replication.primary node.replication.replica "
     "node.persistence.checkpoint node.persistence.aof",
