@@ -278,7 +278,7 @@ def cells(run: RunReport) -> list[str]:
     return [*map(shown, times), *map(str, counts), errors]
 
 
-COLUMNS = ("downtime", *MOMENTS, "acked", "lost", "confirmed", "lost", "errors")
+COLUMNS = ("downtime", *MOMENTS, "acked", "lost", "confirmed", "lost of these", "errors")
 
 
 def median_cells(report: DrillReport) -> list[str]:

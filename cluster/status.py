@@ -1,6 +1,6 @@
 """How the nodes of a cluster are: asked from each, as rows for a table or for plain lines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -47,7 +47,7 @@ class Survey:
         async with trio.open_nursery() as nursery:
             for address in self.addresses:
                 nursery.start_soon(self._ask, address, views)
-        return [_row(address, views) for address in self.addresses]
+        return [row_of(address, views) for address in self.addresses]
 
     async def _ask(self, address: Address, views: dict[Address, View | str]) -> None:
         connection = self._connections.pop(address, None)
@@ -68,7 +68,8 @@ class Survey:
             connection.close()
 
 
-def _row(address: Address, views: dict[Address, View | str]) -> Row:
+def row_of(address: Address, views: Mapping[Address, View | str]) -> Row:
+    """The line of one node, given what each said, or a word why it said nothing."""
     view = views[address]
     if isinstance(view, str):
         return Row(address[1], state=view)
