@@ -1,0 +1,5 @@
+"""The commands, a file per group; importing this package fills node.command.TABLE."""
+
+from node.commands import connection, string
+
+__all__ = ["connection", "string"]

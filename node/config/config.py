@@ -191,6 +191,8 @@ class Config(Directives):
             words = split_words(line)
             if words is None:
                 raise fatal("Unbalanced quotes in configuration line", number, line)
+            if not words:
+                continue
             name, arguments = words[0].lower(), words[1:]
             if name == "include" and len(arguments) == 1:
                 if not depth:
@@ -224,6 +226,9 @@ class Config(Directives):
             return
         if name == "sentinel":
             raise ConfigError("sentinel directive while not in sentinel mode")
+        if "." in name:
+            wanted = "without value" if not arguments else "of a module that this server lacks"
+            raise ConfigError(f"Module config specified {wanted}")
         if not _well_formed(name, len(arguments)):
             raise ConfigError("Bad directive or wrong number of arguments")
         if name not in self._line_handlers:

@@ -22,10 +22,11 @@ from node.config.special import (
     Percentiles,
     PrimaryAddress,
     SavePoints,
+    announced_ip,
     base_name,
-    fit_for_nodes_conf,
     host_name,
     ip_address,
+    node_name,
     not_empty,
     title_template,
 )
@@ -79,6 +80,10 @@ def _no_locale(wanted: str) -> None:
 
 def _usual_rate(hz: int) -> int:
     return min(max(hz, 1), 500)
+
+
+def _at_least_16_kb(size: int) -> int:
+    return max(size, 16 * _KB)
 
 
 _EMPTY_IS_A_VALUE = False
@@ -220,7 +225,7 @@ class Directives:
     repl_ping_replica_period = Integer(10, 1, INT, aliases=["repl-ping-slave-period"])
     repl_timeout = Integer(60, 1, INT)
     repl_disable_tcp_nodelay = YesNo(False)
-    repl_backlog_size = Memory(10 * _MB, 1)
+    repl_backlog_size = Memory(10 * _MB, 1, adjust=_at_least_16_kb)
     repl_backlog_ttl = Integer(3600, 0)
     repl_mptcp = YesNo(False, fixed=True, built=False)
     dual_channel_replication_enabled = YesNo(False, built=False)
@@ -281,8 +286,8 @@ class Directives:
 
     # Scripts
     busy_reply_threshold = Integer(5000, 0, aliases=["lua-time-limit"])  # milliseconds
-    lua_enable_insecure_api = YesNo(False, hidden=True, built=False)
-    lua_enable_deprecated_api = YesNo(False, hidden=True, built=False)
+    lua_enable_insecure_api = YesNo(False, hidden=True, protected=True, built=False)
+    lua_enable_deprecated_api = YesNo(False, hidden=True, protected=True, built=False)
 
     # Cluster
     cluster_enabled = YesNo(False, fixed=True)
@@ -308,16 +313,12 @@ class Directives:
     cluster_slot_stats_enabled = YesNo(False, built=False)
     cluster_slot_migration_log_max_len = Integer(1000, 0)
     slot_migration_max_failover_repl_bytes = Memory(0, -1)
-    cluster_announce_ip = Text(
-        check=fit_for_nodes_conf("cluster-announce-ip contains invalid character")
-    )
+    cluster_announce_ip = Text(check=announced_ip)
     cluster_announce_port = Integer(0, 0, 65535)
     cluster_announce_tls_port = Integer(0, 0, 65535)
     cluster_announce_bus_port = Integer(0, 0, 65535)
     cluster_announce_hostname = Text(check=host_name)
-    cluster_announce_human_nodename = Text(
-        check=fit_for_nodes_conf("Announced human node name contained invalid character")
-    )
+    cluster_announce_human_nodename = Text(check=node_name)
     cluster_announce_client_ipv4 = Text(check=ip_address(4), built=False)
     cluster_announce_client_ipv6 = Text(check=ip_address(6), built=False)
     cluster_announce_client_port = Integer(0, 0, 65535, built=False)

@@ -316,14 +316,22 @@ def host_name(value: str) -> None:
         raise ConfigError("Hostnames may only contain alphanumeric characters, hyphens or dots")
 
 
-def fit_for_nodes_conf(refusal: str) -> Any:
-    """A check that refuses what would break a line of nodes.conf."""
+def announced_ip(value: str) -> None:
+    """Not an address in every case: a name that stands for one will do."""
+    if len(value) >= 46:
+        raise ConfigError("cluster-announce-ip is too long")
+    if not _fits_in_nodes_conf(value):
+        raise ConfigError("cluster-announce-ip contains invalid character")
 
-    def check(value: str) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9./:_`-]*", value):
-            raise ConfigError(refusal)
 
-    return check
+def node_name(value: str) -> None:
+    if not _fits_in_nodes_conf(value):
+        raise ConfigError("Announced human node name contained invalid character")
+
+
+def _fits_in_nodes_conf(value: str) -> bool:
+    """Whether a field of nodes.conf with this value can be read back."""
+    return re.fullmatch(r"[A-Za-z0-9./:_`\x80-\U0010ffff-]*", value) is not None
 
 
 def ip_address(version: int) -> Any:

@@ -37,7 +37,7 @@ class Directive(Generic[T]):
     """One directive: its default, and what may be done with it.
 
     aliases: other names. fixed: set only at start. hidden: CONFIG GET shows it by its full name
-    only. protected: CONFIG SET needs enable-protected-configs. secret: kept out of logs.
+    only. protected: CONFIG SET needs enable-protected-configs.
     not_while_loading: CONFIG SET must wait for the data set to be loaded.
     built: false for a directive whose feature isn't there: it takes its default and the values
     in `satisfied_by`, which ask for nothing, and refuses all others.
@@ -54,7 +54,6 @@ class Directive(Generic[T]):
         fixed: bool = False,
         hidden: bool = False,
         protected: bool = False,
-        secret: bool = False,
         not_while_loading: bool = False,
         built: bool = True,
         satisfied_by: Sequence[T] = (),
@@ -68,7 +67,6 @@ class Directive(Generic[T]):
         self.fixed = fixed
         self.hidden = hidden
         self.protected = protected
-        self.secret = secret
         self.not_while_loading = not_while_loading
         self.accepted = None if built else (default, *satisfied_by)
         self._check = check
@@ -194,9 +192,9 @@ class MemoryOrPercent(Memory):
         return memory(word)
 
     def bounded(self, value: int) -> int:
-        if value < self.lowest:
+        if not self.lowest <= value <= self.highest:
             raise ConfigError(f"percentage argument must be less or equal to {-self.lowest}")
-        return super().bounded(value)
+        return value
 
     def show(self, value: int) -> str:
         return f"{-value}%" if value < 0 else str(value)
@@ -238,10 +236,10 @@ class Text(Directive[str]):
 
 
 class Secret(Directive[bytes]):
-    """A name or password as it goes over the wire; none if empty."""
+    """A name or password as it goes over the wire, none if empty; no log may show it."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(b"", secret=True, **options)
+        super().__init__(b"", **options)
 
     def parse(self, words: list[str], current: bytes, again: bool) -> bytes:
         return encoded(words[0])

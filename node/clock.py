@@ -1,0 +1,45 @@
+"""Milliseconds, read once per turn; the only module that asks the operating system for the time."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where a node gets the time: the real one here, a virtual one in simulations and tests."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch; may jump."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds since some fixed moment; never goes back."""
+        ...
+
+
+class SystemClock:
+    """The operating system's clocks."""
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+
+class VirtualClock:
+    """A clock that stands still until it is told to advance."""
+
+    def __init__(self, start_ms: int = 1_700_000_000_000) -> None:
+        self._now_ms = start_ms
+
+    def wall_ms(self) -> int:
+        return self._now_ms
+
+    def monotonic_ms(self) -> int:
+        return self._now_ms
+
+    def advance(self, milliseconds: int) -> None:
+        """Move time forward."""
+        if milliseconds < 0:
+            raise ValueError("time does not go back")
+        self._now_ms += milliseconds

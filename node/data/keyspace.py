@@ -1,0 +1,280 @@
+"""The data of a node: databases of keys, split into 16384 parts each.
+
+A part holds the keys of one hash slot where the node is in a cluster, and of one share of Python's
+hash where it is not (that is cheaper). One mechanism serves SCAN's cursor, RANDOMKEY, counting,
+listing, moving and dropping a slot; and no table ever gets large enough for its growth to be felt.
+
+A string is bytes, or an int (what INCR left), or a bytearray (what APPEND left: cheap to change in
+place). Every other value is an object of one of the classes in node.data.
+
+Nothing here knows the time: `now_ms` is set by the node once per turn.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any, TypeVar
+
+import attrs
+
+from node.data.expiry import Deadlines
+from node.replies import WRONG_TYPE
+
+PARTS = 16384
+_MASK = PARTS - 1
+_EMPTY: dict[bytes, Any] = {}  # stands for a part that has never had a key; never written to
+
+# How keys whose time has come are treated.
+EXPIRE = 0  # they are deleted when met
+HIDE = 1  # a replica's: they look missing until the primary's DEL arrives
+KEEP = 2  # while a primary's commands are applied or files loaded: they are there
+
+# Classes of keyspace notifications (notify-keyspace-events).
+GENERIC = 1 << 0
+STRING = 1 << 1
+LIST = 1 << 2
+SET = 1 << 3
+HASH = 1 << 4
+ZSET = 1 << 5
+EXPIRED = 1 << 6
+EVICTED = 1 << 7
+STREAM = 1 << 8
+NEW = 1 << 9
+MISS = 1 << 10
+
+Value = Any
+T = TypeVar("T")
+ChangeListener = Callable[["Database", bytes, bytes, int], None]
+
+
+def hash_part(key: bytes) -> int:
+    """The part of a key on a node that is in no cluster."""
+    return hash(key) & _MASK
+
+
+@attrs.define(eq=False)
+class Keyspace:
+    """All databases of a node, and what they share.
+
+    now_ms: wall clock of this turn, milliseconds since the Unix epoch.
+    dirty: changes made since start; save points and `finish` compare it.
+    expiry: EXPIRE, HIDE or KEEP.
+    on_change: called by `touch` for every change; None where nobody listens.
+    on_expired: called to delete a key whose time has come; without it the key is just dropped.
+    part_of: key -> part.
+    hits, misses: lookups by commands that read.
+    """
+
+    databases: "list[Database]" = attrs.field(init=False)
+    count: int = 16
+    part_of: Callable[[bytes], int] = hash_part
+    random: Random = attrs.field(factory=Random)
+    now_ms: int = 0
+    dirty: int = 0
+    expiry: int = EXPIRE
+    hits: int = 0
+    misses: int = 0
+    expired: int = 0
+    on_change: ChangeListener | None = None
+    on_expired: Callable[["Database", bytes], None] | None = None
+    limits: Any = None
+
+    def __attrs_post_init__(self) -> None:
+        self.databases = [Database(self, index) for index in range(self.count)]
+
+    def __getitem__(self, index: int) -> "Database":
+        return self.databases[index]
+
+    def flush(self) -> int:
+        """Drop everything; the number of keys dropped."""
+        return sum(db.flush() for db in self.databases)
+
+    def swap(self, first: int, second: int) -> None:
+        """Exchange two databases' contents; sessions keep the numbers they selected."""
+        a, b = self.databases[first], self.databases[second]
+        a.parts, b.parts = b.parts, a.parts
+        a.expires, b.expires = b.expires, a.expires
+        a.size, b.size = b.size, a.size
+
+
+class Database:
+    """One numbered database.
+
+    parts: per part a dict key -> value. expires: deadlines. size: number of keys.
+    """
+
+    __slots__ = ("expires", "index", "keyspace", "parts", "size")
+
+    def __init__(self, keyspace: Keyspace, index: int) -> None:
+        self.keyspace = keyspace
+        self.index = index
+        self.parts: list[dict[bytes, Value]] = [_EMPTY] * PARTS
+        self.expires = Deadlines()
+        self.size = 0
+
+    # --- one key ---------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> Value | None:
+        """The value, or None. O(1)."""
+        if key in self.expires and self.is_expired(key):
+            return None
+        return self.parts[self.keyspace.part_of(key)].get(key)
+
+    def find(self, key: bytes, kind: type[T]) -> T | None:
+        """The value if it is of that class, None if there is none; raises WRONG_TYPE."""
+        value = self.get(key)
+        if value is None or type(value) is kind:
+            return value
+        raise WRONG_TYPE
+
+    def make(self, key: bytes, kind: type[T]) -> T:
+        """As `find`, but a missing value is made, empty. Parse all arguments first."""
+        value = self.find(key, kind)
+        if value is None:
+            value = kind(self.keyspace.limits)  # type: ignore[call-arg]
+            self._insert(key, value)
+        return value
+
+    def find_string(self, key: bytes) -> bytes | int | bytearray | None:
+        """The string, None if there is none; raises WRONG_TYPE."""
+        value = self.get(key)
+        if value is None or type(value) in _STRINGS:
+            return value
+        raise WRONG_TYPE
+
+    def put(self, key: bytes, value: Value) -> None:
+        """Set a key, as SET does: whatever it was before, its deadline goes."""
+        if key in self.expires:
+            del self.expires[key]
+        self._insert(key, value)
+
+    def replace(self, key: bytes, value: Value) -> None:
+        """Set a key and keep its deadline."""
+        self._insert(key, value)
+
+    def _insert(self, key: bytes, value: Value) -> None:
+        i = self.keyspace.part_of(key)
+        part = self.parts[i]
+        if part is _EMPTY:
+            part = self.parts[i] = {}
+        before = len(part)
+        part[key] = value
+        self.size += len(part) - before
+
+    def remove(self, key: bytes) -> Value | None:
+        """Take a key out with its deadline; its value, or None where there was none."""
+        if key in self.expires and self.is_expired(key):
+            return None
+        return self.drop(key)
+
+    def drop(self, key: bytes) -> Value | None:
+        """As `remove`, even where the key's time has come."""
+        value = self.parts[self.keyspace.part_of(key)].pop(key, None)
+        if value is not None:
+            self.size -= 1
+            self.expires.pop(key, None)
+        return value
+
+    def exists(self, key: bytes) -> bool:
+        return self.get(key) is not None
+
+    # --- time --------------------------------------------------------------------------------------
+
+    def is_expired(self, key: bytes) -> bool:
+        """Whether the key counts as missing; deletes it where this node may."""
+        keyspace = self.keyspace
+        if self.expires[key] > keyspace.now_ms or keyspace.expiry == KEEP:
+            return False
+        if keyspace.expiry == EXPIRE:
+            self.expire_now(key)
+        return True
+
+    def expire_now(self, key: bytes) -> None:
+        """Delete a key because its time has come."""
+        self.keyspace.expired += 1
+        if self.keyspace.on_expired is not None:
+            self.keyspace.on_expired(self, key)
+        else:
+            self.drop(key)
+
+    def expires_at(self, key: bytes) -> int | None:
+        """The deadline in milliseconds since the Unix epoch, None for none."""
+        return self.expires.get(key)
+
+    # --- change ------------------------------------------------------------------------------------
+
+    def touch(self, key: bytes, event: bytes, kind: int) -> None:
+        """Say that the key has changed: what happened, and its class for notifications."""
+        keyspace = self.keyspace
+        keyspace.dirty += 1
+        if keyspace.on_change is not None:
+            keyspace.on_change(self, key, event, kind)
+
+    def flush(self) -> int:
+        """Drop every key; the number of keys dropped."""
+        dropped, self.size = self.size, 0
+        self.parts = [_EMPTY] * PARTS
+        self.expires = Deadlines()
+        return dropped
+
+    # --- many keys -----------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Every key, those whose time has come included; do not change anything meanwhile."""
+        return itertools.chain.from_iterable(self.parts)
+
+    def keys_of_part(self, part: int) -> dict[bytes, Value]:
+        """The keys of one part (in a cluster: of one slot) with their values; do not change it."""
+        return self.parts[part]
+
+    def drop_part(self, part: int) -> int:
+        """Drop the keys of one part; how many there were."""
+        keys = self.parts[part]
+        if keys is not _EMPTY:
+            for key in keys:
+                self.expires.pop(key, None)
+            self.size -= len(keys)
+            self.parts[part] = _EMPTY
+        return len(keys)
+
+    def scan(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
+        """Keys from `cursor` on, at least `count` unless the end comes first, and the next cursor.
+
+        A cursor is the number of a part, 0 at the start and at the end. Parts are given whole, so
+        a key that is there from the first call to the last is returned.
+        """
+        keys: list[bytes] = []
+        while cursor < PARTS:
+            keys.extend(self.parts[cursor])
+            cursor += 1
+            if len(keys) >= count:
+                break
+        return cursor & _MASK, keys
+
+    def random_key(self) -> bytes | None:
+        """Some key, all but equally likely; None in an empty database."""
+        if not self.size:
+            return None
+        rng = self.keyspace.random
+        most = max(8, 4 * self.size // PARTS)
+        for _ in range(64 * PARTS // min(self.size, PARTS)):
+            part = self.parts[rng.randrange(PARTS)]
+            # Taking a part in proportion to its keys makes every key as likely as any other.
+            if part and rng.randrange(most) < len(part):
+                return next(itertools.islice(part, rng.randrange(len(part)), None))
+        return next(iter(self))
+
+    def check(self) -> None:
+        """Every key is in its part, sizes and deadlines agree."""
+        part_of = self.keyspace.part_of
+        assert all(part_of(key) == i for i, part in enumerate(self.parts) for key in part)
+        assert self.size == sum(map(len, self.parts))
+        assert all(key in self.parts[part_of(key)] for key in self.expires)
+        assert not _EMPTY
+        self.expires.check()
+
+
+_STRINGS = frozenset((bytes, int, bytearray))

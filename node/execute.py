@@ -1,0 +1,174 @@
+"""Run commands: the one place where data changes.
+
+`run` is the path of every request. A command that needs no second look (the flags of its row meet
+neither gate, its arity fits, its slot is here) is called at once; everything else goes through
+gate.admit first. Whatever changed data goes through `finish`.
+"""
+
+import logging
+from binascii import crc_hqx
+from typing import TYPE_CHECKING, Any
+
+from node import gate
+from node.command import Row, find_row
+from node.replies import NO_REPLY, OK, PENDING, ReplyError, Wait
+from node.resp import encode
+from node.session import REPLY_ON, REPLY_SKIP, REPLY_SKIP_NEXT, Session
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+_log = logging.getLogger(__name__)
+
+
+def run(
+    node: "Node", session: Session, requests: list[list[bytes]], chunk: bytes | None = None
+) -> None:
+    """Run requests in order and queue their replies.
+
+    chunk: the very bytes the requests were parsed from, where known; they are logged as they are
+    when every request turns out to belong in the log as it came.
+    """
+    rows = node.rows
+    keyspace = node.keyspace
+    log = node.log
+    mine = node.topology.mine
+    dirty = start = keyspace.dirty
+    mark = log.mark()
+    reply = session.output.append
+    session.commands += len(requests)
+    for place, args in enumerate(requests):
+        row = rows.get(args[0])
+        try:
+            if (
+                row is None
+                or row.flags & (session.gate | node.gate)
+                or not row.low <= len(args) <= row.high
+                or (mine is not None and not _is_here(node, mine, row, args))
+            ):
+                row = find_row(rows, args)
+                value = gate.admit(node, session, row, args)
+                if value is None:
+                    value = row.handler(session, args)
+            else:
+                value = row.handler(session, args)
+        except ReplyError as error:
+            value = refuse(node, session, row, error)
+        except Exception:
+            value = crash(session, args)
+        if keyspace.dirty != dirty:
+            if log.active or session.effects is not None:
+                finish(node, session, args)
+            dirty = keyspace.dirty
+        if session.reply_mode != REPLY_ON:
+            value = _muted(session, value)
+        kind = type(value)
+        if value is OK:
+            reply(b"+OK\r\n")
+        elif kind is bytes:
+            reply(b"$%d\r\n%b\r\n" % (len(value), value))
+        elif kind is int:
+            reply(b":%d\r\n" % value)
+        elif kind is Wait:
+            node.blocking.wait(session, value)
+            session.requests += requests[place + 1 :]
+            break
+        else:
+            reply(encode(value, session.protocol))
+        if row is not None:
+            row.calls += 1
+        if session.closing:
+            break
+    if keyspace.dirty != start and log.active:
+        log.writers.append(session)
+        if chunk is not None:
+            log.shorten(mark, requests, chunk)
+
+
+def execute(node: "Node", session: Session, args: list[bytes]) -> Any:
+    """Run one command that is part of something larger: a transaction, a script, a primary's
+    stream, a key's expiry. Its effects join the unit under way, if there is one.
+
+    Returns the reply as a value, a refusal as a ReplyError. Never waits: what would block answers
+    as it does at its deadline.
+    """
+    keyspace = node.keyspace
+    dirty = keyspace.dirty
+    row = None
+    try:
+        row = find_row(node.rows, args)
+        value = gate.admit(node, session, row, args)
+        if value is None:
+            value = row.handler(session, args)
+    except ReplyError as error:
+        value = refuse(node, session, row, error)
+    except Exception:
+        value = crash(session, args)
+    if type(value) is Wait:
+        value = answer_now(value)
+    if keyspace.dirty != dirty and (node.log.active or session.effects is not None):
+        finish(node, session, args)
+    if row is not None:
+        row.calls += 1
+    return value
+
+
+def answer_now(wait: Wait) -> Any:
+    """The reply of a command that may not wait."""
+    value = wait.poll()
+    return wait.expire() if value is PENDING else value
+
+
+def finish(node: "Node", session: Session, args: list[bytes]) -> None:
+    """Log what a command did: its own words, or the effects its handler named instead."""
+    effects, session.effects = session.effects, None
+    log = node.log
+    if not log.active or session.from_primary:
+        return
+    if node.unit is not None:
+        node.unit.add(session.db.index, effects or [args])
+    elif effects is None:
+        log.append_one(session.db.index, args)
+    else:
+        log.append(session.db.index, effects)
+
+
+def refuse(node: "Node", session: Session, row: Row | None, error: ReplyError) -> ReplyError:
+    """Count a refusal; inside MULTI it spoils the transaction."""
+    session.effects = None
+    node.observe.errors.count(error)
+    if row is not None:
+        row.failed += 1
+    if session.transaction is not None and node.unit is None:
+        session.transaction.spoiled = True
+    return error
+
+
+def crash(session: Session, args: list[bytes]) -> ReplyError:
+    """A handler failed in a way it should not: say so, keep serving."""
+    session.effects = None
+    _log.exception("Command %r failed", args[0][:64])
+    return ReplyError(b"ERR internal error, see the server's log")
+
+
+def _is_here(node: "Node", mine: bytearray, row: Row, args: list[bytes]) -> bool:
+    """Whether the fast path may run this in a cluster: no keys, or one whose slot is this node's.
+
+    The slot of most keys is worked out right here, as it is done for every command.
+    """
+    if not row.single_key:
+        return not row.keys and row.find_keys is None
+    key = args[1]
+    slot = node.topology.slot_of(key) if b"{" in key else crc_hqx(key, 0) & 16383
+    return mine[slot] == 1
+
+
+def _muted(session: Session, value: Any) -> Any:
+    """What is left of a reply under CLIENT REPLY OFF or SKIP."""
+    if type(value) is Wait:
+        return value
+    if session.reply_mode == REPLY_SKIP_NEXT:  # set by this very command
+        session.reply_mode = REPLY_SKIP
+    elif session.reply_mode == REPLY_SKIP:
+        session.reply_mode = REPLY_ON
+    return NO_REPLY

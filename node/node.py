@@ -1,0 +1,232 @@
+"""A node without its sockets: the data, the log, the clients, and what happens with time.
+
+Drivers call `session`, `session.receive`, `end_turn` and `tick`; everything else happens inside.
+"""
+
+import itertools
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+import attrs
+
+from node import commands, gate
+from node.blocking import Blocking
+from node.clock import Clock
+from node.command import TABLE, FastTable
+from node.data.keyspace import EXPIRE, EXPIRED, Database, Keyspace
+from node.data.limits import Limits
+from node.execute import run
+from node.observe import Observe
+from node.pause import Pause
+from node.persistence.log import Log
+from node.resp import RequestParser
+from node.session import Session
+from node.topology import Alone, Topology
+
+if TYPE_CHECKING:
+    from node.config import Config
+
+VERSION = "7.2.4"  # of Redis, whose dialect this is
+EXPIRE_BATCH = 256  # keys deleted per tick before others get their turn
+
+assert commands  # importing them fills the table
+
+
+@attrs.define(eq=False)
+class Unit:
+    """Effects that belong together: of a transaction, a script, one blocked client's turn."""
+
+    effects: list[tuple[int, list[bytes]]] = attrs.field(factory=list)
+
+    def add(self, db: int, effects: list[list[bytes]]) -> None:
+        self.effects += [(db, effect) for effect in effects]
+
+
+@attrs.define(eq=False)
+class Node:
+    """Builds and owns all there is in one node.
+
+    now_ms: monotonic milliseconds of this turn. gate: flags of commands that need a second look
+    in the node's present state. unit: set while several commands are logged as one.
+    on_wake: the driver's; called when output was made outside a turn.
+    """
+
+    config: "Config"
+    clock: Clock
+    random: Random = attrs.field(factory=Random)
+    topology: Topology = attrs.field(factory=Alone)
+    keyspace: Keyspace = attrs.field(init=False)
+    log: Log = attrs.field(factory=Log)
+    observe: Observe = attrs.field(factory=Observe)
+    blocking: Blocking = attrs.field(init=False)
+    pause: Pause = attrs.field(init=False)
+    rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
+    sessions: dict[int, Session] = attrs.field(factory=dict)
+    now_ms: int = 0
+    started_ms: int = 0
+    gate: int = 0
+    loading: bool = False
+    unit: Unit | None = None
+    run_id: str = ""
+    _next_id: int = 1
+    _resumed: list[Session] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.keyspace = Keyspace(
+            count=self.config.databases,
+            random=self.random,
+            part_of=self.topology.slot_of,
+            limits=self._limits(),
+            on_expired=self._expire_key,
+        )
+        self.blocking = Blocking(self)
+        self.pause = Pause(self)
+        self.run_id = f"{self.random.getrandbits(160):040x}"
+        self.begin_turn()
+        self.started_ms = self.now_ms
+        self.refresh_gate()
+
+    # --- clients -------------------------------------------------------------------------------------
+
+    def session(
+        self,
+        address: bytes = b"",
+        local_address: bytes = b"",
+        on_output: Callable[[Session], None] | None = None,
+    ) -> Session:
+        """A new client."""
+        protected = bool(self.config.requirepass)
+        parser = RequestParser(not protected, self.config.proto_max_bulk_len)
+        session = Session(self, self._next_id, self.keyspace[0], parser, address, local_address)
+        session.created_ms = session.active_ms = self.now_ms
+        session.authenticated = not protected
+        session.gate = gate.session_gate(session)
+        session.on_output = on_output
+        self._next_id += 1
+        self.sessions[session.id] = session
+        self.observe.connections += 1
+        return session
+
+    def internal_session(self) -> Session:
+        """Somebody who may do everything and is no client: loading, the primary's stream."""
+        session = Session(self, 0, self.keyspace[0], RequestParser())
+        session.internal = True
+        return session
+
+    def close_session(self, session: Session) -> None:
+        """The client has gone."""
+        if self.sessions.pop(session.id, None) is None:
+            return
+        observe = self.observe
+        observe.commands_of_the_gone += session.commands
+        observe.bytes_in_of_the_gone += session.bytes_in
+        observe.bytes_out_of_the_gone += session.bytes_out
+        self.blocking.forget(session)
+        if session.on_close is not None:
+            session.on_close(session)
+
+    def run(
+        self, session: Session, requests: list[list[bytes]], chunk: bytes | None = None
+    ) -> None:
+        """Run a client's requests."""
+        run(self, session, requests, chunk)
+
+    def resume(self, session: Session) -> None:
+        """Let a client that has been answered go on with what it sent meanwhile, at the end of
+        the turn: not now, in the middle of somebody else's command."""
+        if session.requests and session.waiting is None:
+            self._resumed.append(session)
+
+    def refresh_gate(self) -> None:
+        """To be called whenever something that node_gate looks at has changed."""
+        self.gate = gate.node_gate(self)
+
+    # --- time ------------------------------------------------------------------------------------------
+
+    def begin_turn(self) -> None:
+        """Read the clocks, once for all that happens until end_turn."""
+        self.now_ms = self.clock.monotonic_ms()
+        self.keyspace.now_ms = self.clock.wall_ms()
+
+    def end_turn(self) -> None:
+        """Make what has happened durable and known, so that replies may leave after it."""
+        while self.blocking.has_ready() or self._resumed:
+            self.blocking.serve()
+            resumed, self._resumed = self._resumed, []
+            for session in resumed:
+                requests, session.requests = session.requests, []
+                run(self, session, requests)
+                session.flag()
+        self.log.flush()
+
+    def tick(self) -> None:
+        """What is due: to be called every 1000 / hz milliseconds, and at next_deadline_ms."""
+        self.begin_turn()
+        self._expire_due()
+        self.blocking.expire(self.now_ms)
+        if self.pause.until_ms and not self.pause.is_on():
+            self.pause.stop()
+        observe = self.observe
+        observe.command_rate.sample(self.commands_processed(), self.now_ms)
+        self.refresh_gate()
+        self.end_turn()
+
+    def next_deadline_ms(self) -> int | None:
+        """When, on the monotonic clock, something must happen before the next regular tick."""
+        return self.blocking.next_ms()
+
+    def commands_processed(self) -> int:
+        """Commands run since start."""
+        live = sum(session.commands for session in self.sessions.values())
+        return self.observe.commands_of_the_gone + live
+
+    def _expire_due(self) -> None:
+        if self.keyspace.expiry != EXPIRE or self.pause.is_on():
+            return
+        for db in self.keyspace.databases:
+            for key in itertools.islice(db.expires.due(self.keyspace.now_ms), EXPIRE_BATCH):
+                db.expire_now(key)
+
+    def _expire_key(self, db: Database, key: bytes) -> None:
+        """Delete a key because its time has come, and tell replicas, files and listeners."""
+        db.drop(key)
+        if self.log.active:
+            delete = [b"DEL", key]
+            if self.unit is not None:
+                self.unit.add(db.index, [delete])
+            else:
+                self.log.append_one(db.index, delete)
+        if self.keyspace.on_change is not None:
+            self.keyspace.on_change(db, key, b"expired", EXPIRED)
+
+    # --- role ------------------------------------------------------------------------------------------
+
+    def is_replica(self) -> bool:
+        return False
+
+    def is_stale(self) -> bool:
+        """A replica without its primary that must not serve old data."""
+        return False
+
+    def lacks_replicas(self) -> bool:
+        """A primary with fewer good replicas than min-replicas-to-write asks for."""
+        return False
+
+    def _limits(self) -> Limits:
+        limits = Limits()
+        for name in LIMIT_DIRECTIVES:
+            setattr(limits, name, getattr(self.config, name))
+        return limits
+
+
+LIMIT_DIRECTIVES = (
+    "list_max_listpack_size",
+    "hash_max_listpack_entries",
+    "hash_max_listpack_value",
+    "set_max_intset_entries",
+    "set_max_listpack_entries",
+    "set_max_listpack_value",
+    "zset_max_listpack_entries",
+    "zset_max_listpack_value",
+)

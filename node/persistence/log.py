@@ -1,0 +1,244 @@
+"""The command log: what happened, encoded once, read by whoever needs it.
+
+Effects are collected through a turn and encoded at its end (or when somebody asks for the offset),
+and only while somebody reads: a backlog, replicas, an append-only file. Each record has an
+audience. Offsets count the bytes that replicas get.
+
+Readers hold a cursor, an offset; the log keeps what the backlog and the slowest cursor need.
+"""
+
+from bisect import bisect_right
+from typing import Protocol
+
+import attrs
+
+from node.resp import encode_request
+
+REPLICAS = 1
+AOF = 2
+BOTH = REPLICAS | AOF
+
+_MULTI = b"*1\r\n$5\r\nMULTI\r\n"
+_EXEC = b"*1\r\n$4\r\nEXEC\r\n"
+
+Record = list[bytes] | bytes
+
+
+class Writer(Protocol):
+    """A client, as far as the log knows it."""
+
+    wrote_at: int
+
+
+@attrs.define(eq=False)
+class Cursor:
+    """A reader's place in the log: the offset of the next byte it has not taken."""
+
+    offset: int
+
+
+@attrs.define(eq=False)
+class Log:
+    """offset: bytes ever logged for replicas, as of the last flush.
+
+    active: False while nobody reads; nothing is encoded or counted then.
+    backlog_size: bytes kept for replicas that come back, once `keep_backlog` is on.
+    writers: whoever logged something since the last flush learns the offset after it.
+    aof: bytes for the append-only file since it last took them; None while there is no such file.
+    """
+
+    offset: int = 0
+    active: bool = False
+    backlog_size: int = 1024 * 1024
+    keeps_backlog: bool = False
+    aof: list[bytes] | None = None
+    writers: list[Writer] = attrs.field(factory=list)
+    _selected: int | None = None
+    _pending: list[tuple[Record, int]] = attrs.field(factory=list)
+    _starts: list[int] = attrs.field(factory=list)
+    _blocks: list[bytes] = attrs.field(factory=list)
+    _cursors: list[Cursor] = attrs.field(factory=list)
+
+    # --- writing -----------------------------------------------------------------------------------
+
+    def append(self, db: int, effects: list[list[bytes]], audience: int = BOTH) -> None:
+        """Log what a command did; more than one effect is applied by readers as a whole."""
+        if db != self._selected:
+            self.select(db)
+        pending = self._pending
+        if len(effects) == 1:
+            pending.append((effects[0], audience))
+            return
+        pending.append((_MULTI, audience))
+        pending.extend((effect, audience) for effect in effects)
+        pending.append((_EXEC, audience))
+
+    def append_one(self, db: int, args: list[bytes]) -> None:
+        """`append` for the common case: one effect, for all readers."""
+        if db != self._selected:
+            self.select(db)
+        self._pending.append((args, BOTH))
+
+    def select(self, db: int) -> None:
+        """Make what follows belong to that database, for every reader."""
+        self._selected = db
+        self._pending.append(([b"SELECT", b"%d" % db], BOTH))
+
+    def append_raw(self, data: bytes, db: int | None) -> None:
+        """Log a primary's own bytes, after which its stream is in database `db`."""
+        self._pending.append((data, BOTH))
+        self._selected = db
+
+    def mark(self) -> int:
+        """The number of records pending; for `shorten`."""
+        return len(self._pending)
+
+    def shorten(self, mark: int, requests: list[list[bytes]], chunk: bytes) -> None:
+        """Log the very bytes that requests were parsed from, if every one of them has been logged
+        since `mark` as it came and nothing else has."""
+        records = self._pending[mark:]
+        if len(records) == len(requests) and all(
+            record[0] is args for record, args in zip(records, requests, strict=True)
+        ):
+            self._pending[mark:] = [(chunk, BOTH)]
+
+    def flush(self) -> int:
+        """Encode what is pending; the offset after it."""
+        if self._pending:
+            records, self._pending = self._pending, []
+            data = _encode(records, REPLICAS)
+            self._store(data)
+            if self.aof is not None:
+                shared = all(audience == BOTH for _, audience in records)
+                self.aof.append(data if shared else _encode(records, AOF))
+        if self.writers:
+            for session in self.writers:
+                session.wrote_at = self.offset
+            self.writers.clear()
+        return self.offset
+
+    def _store(self, data: bytes) -> None:
+        if data and (self.keeps_backlog or self._cursors):
+            self._starts.append(self.offset)
+            self._blocks.append(data)
+            self.offset += len(data)
+            self._trim()
+
+    # --- reading -----------------------------------------------------------------------------------
+
+    def open_cursor(self) -> Cursor:
+        """A new reader from here on; the next record begins with SELECT."""
+        self.flush()
+        cursor = Cursor(self.offset)
+        self._cursors.append(cursor)
+        self._selected = None
+        self._update()
+        return cursor
+
+    def open_cursor_at(self, offset: int) -> Cursor:
+        """A reader that continues at an offset `holds` said yes to."""
+        self.flush()
+        cursor = Cursor(offset)
+        self._cursors.append(cursor)
+        self._update()
+        return cursor
+
+    def close_cursor(self, cursor: Cursor) -> None:
+        """The reader is gone; its share of the log may go too."""
+        if cursor in self._cursors:
+            self._cursors.remove(cursor)
+            self._update()
+
+    def holds(self, offset: int) -> bool:
+        """Whether a reader may continue at that offset."""
+        self.flush()
+        return self.keeps_backlog and self.first_offset() <= offset <= self.offset
+
+    def first_offset(self) -> int:
+        """The oldest offset still held."""
+        return self._starts[0] if self._starts else self.offset
+
+    def read(self, cursor: Cursor, most: int) -> bytes:
+        """Bytes from the cursor on, at most `most`, b"" at the end; moves the cursor."""
+        if cursor.offset >= self.offset:
+            return b""
+        i = bisect_right(self._starts, cursor.offset) - 1
+        skip = cursor.offset - self._starts[i]
+        if skip or len(self._blocks[i]) > most:
+            data = self._blocks[i][skip : skip + most]
+        else:
+            data = self._whole_blocks(i, most)
+        cursor.offset += len(data)
+        return data
+
+    def _whole_blocks(self, first: int, most: int) -> bytes:
+        end, size = first, 0
+        while end < len(self._blocks) and size + len(self._blocks[end]) <= most:
+            size += len(self._blocks[end])
+            end += 1
+        return self._blocks[first] if end == first + 1 else b"".join(self._blocks[first:end])
+
+    # --- what is kept --------------------------------------------------------------------------------
+
+    def keep_backlog(self, size: int) -> None:
+        """From here on keep the last `size` bytes, and at least what a reader still needs."""
+        self.flush()
+        self.backlog_size = size
+        self.keeps_backlog = True
+        self._update()
+
+    def drop_backlog(self) -> None:
+        """Keep only what readers need."""
+        self.keeps_backlog = False
+        self._update()
+        self._trim()
+
+    def backlog_length(self) -> int:
+        """Bytes held."""
+        return self.offset - self.first_offset()
+
+    def open_aof(self) -> None:
+        """An append-only file reads from here on."""
+        self.flush()
+        self.aof = []
+        self._selected = None
+        self._update()
+
+    def close_aof(self) -> None:
+        self.aof = None
+        self._update()
+
+    def restart(self, offset: int) -> None:
+        """Begin anew at that offset: another history. Readers must have been closed."""
+        self._pending.clear()
+        self._starts.clear()
+        self._blocks.clear()
+        self._selected = None
+        self.offset = offset
+
+    def _update(self) -> None:
+        self.active = self.keeps_backlog or bool(self._cursors) or self.aof is not None
+
+    def _trim(self) -> None:
+        keep = self.offset - (self.backlog_size if self.keeps_backlog else 0)
+        for cursor in self._cursors:
+            keep = min(keep, cursor.offset)
+        drop = bisect_right(self._starts, keep) - 1
+        if drop > 0 and (drop > 64 or drop == len(self._starts)):
+            del self._starts[:drop], self._blocks[:drop]
+
+    def check(self) -> None:
+        """Blocks are contiguous and end at the offset."""
+        at = self.first_offset()
+        for start, block in zip(self._starts, self._blocks, strict=True):
+            assert start == at and block
+            at += len(block)
+        assert at == self.offset
+
+
+def _encode(records: list[tuple[Record, int]], audience: int) -> bytes:
+    return b"".join(
+        record if type(record) is bytes else encode_request(record)  # type: ignore[arg-type]
+        for record, whom in records
+        if whom & audience
+    )

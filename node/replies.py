@@ -1,0 +1,137 @@
+"""What a command may answer besides None, int, bytes, float, bool, list and dict; and every error
+text that more than one command uses.
+
+The texts are Redis's own: clients match on them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+
+class ReplyError(Exception):
+    """A command's refusal; `text` is the whole error line without the leading '-'."""
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"ReplyError({self.text!r})"
+
+
+class Status:
+    """A simple string such as OK. Not bytes: a status inside a list must not pass for a bulk."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"Status({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Status) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class Members(list):
+    """Distinct elements: a set in RESP3, an array in RESP2."""
+
+
+class Pairs(list):
+    """A list of (key, value): a map in RESP3, a flat array in RESP2. For maps whose keys may
+    repeat or cannot be hashed; a dict serves otherwise."""
+
+
+class Push(list):
+    """Out-of-band data: a push in RESP3, an array in RESP2."""
+
+
+class Verbatim:
+    """Text with a three-letter format in RESP3, a bulk string in RESP2."""
+
+    __slots__ = ("kind", "text")
+
+    def __init__(self, text: bytes, kind: bytes = b"txt") -> None:
+        self.text = text
+        self.kind = kind
+
+
+class BigNumber:
+    """An integer of any size in RESP3, a bulk string in RESP2."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
+class Encoded:
+    """Replies that are on the wire's form already; several of them may be joined here."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class _NoReply:
+    """The command answers nothing, or has answered by itself."""
+
+
+class _NullArray:
+    """RESP2's `*-1`; RESP3 knows one null only."""
+
+
+@attrs.define(eq=False)
+class Wait:
+    """The command cannot be answered yet.
+
+    poll: gives the reply once there is one, and PENDING until then.
+    deadline_ms: on the node's monotonic clock; None waits for ever.
+    timeout_reply: what the client gets at the deadline, a value or a function that gives it.
+    keys: (db index, key) pairs, a change of which is worth a poll; empty: polled on every
+    change of offsets or acknowledgements.
+    """
+
+    poll: Callable[[], Any]
+    deadline_ms: int | None = None
+    timeout_reply: Any = None
+    keys: tuple[tuple[int, bytes], ...] = ()
+
+    def expire(self) -> Any:
+        """The reply at the deadline."""
+        return self.timeout_reply() if callable(self.timeout_reply) else self.timeout_reply
+
+
+NO_REPLY = _NoReply()
+NULL_ARRAY = _NullArray()
+PENDING = object()
+OK = Status(b"OK")
+QUEUED = Status(b"QUEUED")
+PONG = Status(b"PONG")
+
+WRONG_TYPE = ReplyError(b"WRONGTYPE Operation against a key holding the wrong kind of value")
+SYNTAX = ReplyError(b"ERR syntax error")
+NOT_INTEGER = ReplyError(b"ERR value is not an integer or out of range")
+NOT_FLOAT = ReplyError(b"ERR value is not a valid float")
+OUT_OF_RANGE = ReplyError(b"ERR value is out of range")
+MUST_BE_POSITIVE = ReplyError(b"ERR value is out of range, must be positive")
+INDEX_OUT_OF_RANGE = ReplyError(b"ERR index out of range")
+NO_SUCH_KEY = ReplyError(b"ERR no such key")
+OVERFLOW = ReplyError(b"ERR increment or decrement would overflow")
+NOT_AUTHENTICATED = ReplyError(b"NOAUTH Authentication required.")
+READ_ONLY_REPLICA = ReplyError(b"READONLY You can't write against a read only replica.")
+LOADING = ReplyError(b"LOADING Redis is loading the dataset in memory")
+BUSY_KEY = ReplyError(b"BUSYKEY Target key name already exists.")
+STRING_TOO_LONG = ReplyError(b"ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+
+
+def wrong_arity(name: bytes) -> ReplyError:
+    """The answer to too few or too many arguments; `name` is as in COMMAND, `config|get`."""
+    return ReplyError(b"ERR wrong number of arguments for '%b' command" % name)

@@ -1,0 +1,140 @@
+"""One client, without its socket: bytes in, bytes out.
+
+A session holds what the client has set for itself (database, protocol, user, transaction, reply
+mode) and what it is owed. A driver feeds `receive` with what it read and sends `take_output`.
+Output that is made outside the client's own turn calls `on_output` once, until it is taken.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from node.command import ANY
+from node.replies import ReplyError, Wait
+from node.resp import RequestParser, encode, encode_error
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+# CLIENT REPLY
+REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT, REPLY_SKIP = range(4)
+
+# What kind of client it is (CLIENT LIST TYPE, output buffer limits).
+NORMAL, REPLICA, PUBSUB, PRIMARY = b"normal", b"replica", b"pubsub", b"primary"
+
+
+@attrs.define(eq=False)
+class Session:
+    """The state of one client.
+
+    gate: flags of commands that need a second look for this client; see node.gate.
+    effects: what to log instead of the command under way, set by its handler.
+    requests: parsed, but held back while the client waits (blocked) or is paused.
+    wrote_at: log offset after this client's last write, for WAIT.
+    closing: the connection ends once the output has been sent.
+    """
+
+    node: "Node"
+    id: int
+    db: Any
+    parser: RequestParser
+    address: bytes = b""
+    local_address: bytes = b""
+    created_ms: int = 0
+    active_ms: int = 0
+    kind: bytes = NORMAL
+    protocol: int = 2
+    user: bytes = b"default"
+    authenticated: bool = True
+    name: bytes = b""
+    library: bytes = b""
+    library_version: bytes = b""
+    gate: int = 0
+    output: list[bytes] = attrs.field(factory=list)
+    output_size: int = 0  # bytes that the driver holds unsent
+    on_output: Callable[["Session"], None] | None = None
+    on_close: Callable[["Session"], None] | None = None
+    flagged: bool = False  # on_output was called, and the output has not been taken
+    effects: list[list[bytes]] | None = None
+    wrote_at: int = 0
+    requests: list[list[bytes]] = attrs.field(factory=list)
+    waiting: Wait | None = None
+    reply_mode: int = REPLY_ON
+    closing: bool = False
+    transaction: Any = None  # node.transaction.Transaction between MULTI and EXEC
+    watched: Any = None
+    asking: bool = False
+    reads_replica: bool = False  # READONLY
+    no_evict: bool = False
+    no_touch: bool = False
+    internal: bool = False  # expiry, loading: not a client at all
+    from_primary: bool = False  # the primary's stream, which is logged as it came
+    replica: Any = None  # node.replication.primary.Replica once it said REPLCONF or PSYNC
+    last_command: bytes = b"NULL"
+    commands: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    # --- what a driver calls -----------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the client, and run what they complete."""
+        parser = self.parser
+        requests = parser.feed(data)
+        self.bytes_in += len(data)
+        self.active_ms = self.node.now_ms
+        if self.waiting is not None:
+            self.requests += requests
+        elif requests:
+            self.node.run(self, requests, parser.verbatim)
+        if parser.error is not None and not self.closing and self.waiting is None:
+            self._fail(parser)
+
+    def take_output(self) -> bytes:
+        """Bytes to send; they are the driver's from here on."""
+        output = self.output
+        self.flagged = False
+        if not output:
+            return b""
+        data = output[0] if len(output) == 1 else b"".join(output)
+        output.clear()
+        self.bytes_out += len(data)
+        return data
+
+    def held(self) -> int:
+        """Bytes kept of input that has not run."""
+        return self.parser.buffered() + sum(len(arg) for args in self.requests for arg in args)
+
+    # --- what the node calls -------------------------------------------------------------------------
+
+    def push(self, value: Any) -> None:
+        """Send a reply or push that is not the answer to a request under way."""
+        self.push_encoded(encode(value, self.protocol))
+
+    def push_encoded(self, data: bytes) -> None:
+        """As `push`, for a reply in wire form."""
+        if data:
+            self.output.append(data)
+            self.flag()
+
+    def flag(self) -> None:
+        """Let the driver know that there is something to send, or to close."""
+        if not self.flagged and self.on_output is not None:
+            self.flagged = True
+            self.on_output(self)
+
+    def close(self) -> None:
+        """End the connection once the output has been sent."""
+        self.closing = True
+        self.requests.clear()
+        self.flag()
+
+    def watch_every_command(self, on: bool, bit: int = ANY) -> None:
+        """Send each of this client's commands through the gate, or stop doing so."""
+        self.gate = self.gate | bit if on else self.gate & ~bit
+
+    def _fail(self, parser: RequestParser) -> None:
+        assert parser.error is not None
+        self.output.append(encode_error(ReplyError(parser.error.text)))
+        self.close()

@@ -1,0 +1,48 @@
+"""The seam between a node and whatever it is part of: where a command belongs, who else hears of a
+message. A lone node's topology answers "here" to everything; a cluster's is cluster.routing.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from node.command import Row
+from node.data.keyspace import hash_part
+from node.replies import ReplyError
+
+
+class Topology(Protocol):
+    """What a node asks.
+
+    clustered: whether cluster mode is on.
+    mine: one byte per slot, 1 where every command on the slot's keys may run here at once; the
+        fast path looks no further. None: all of them.
+    """
+
+    clustered: bool
+    mine: bytearray | None
+
+    def slot_of(self, key: bytes) -> int:
+        """The part of the keyspace where a key is kept."""
+        ...
+
+    def route(self, session: Any, row: Row, args: Sequence[bytes]) -> ReplyError | None:
+        """Why this command must not run here (MOVED, ASK, CROSSSLOT ...); None if it may."""
+        ...
+
+    def publish(self, channel: bytes, message: bytes, sharded: bool) -> None:
+        """Tell the other nodes of a published message."""
+        ...
+
+
+class Alone:
+    """The topology of a node that is in no cluster."""
+
+    clustered = False
+    mine: bytearray | None = None
+    slot_of = staticmethod(hash_part)
+
+    def route(self, session: Any, row: Row, args: Sequence[bytes]) -> ReplyError | None:
+        return None
+
+    def publish(self, channel: bytes, message: bytes, sharded: bool) -> None:
+        """There is nobody to tell."""

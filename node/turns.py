@@ -1,0 +1,248 @@
+"""One task serves every plain socket, a whole batch of ready clients per turn.
+
+An epoll descriptor can itself be waited for: trio wakes this task once for any number of ready
+clients. A turn reads them all, runs what they asked, ends the turn (the log is written, and synced
+where that is promised), and only then lets replies leave. Between turns other tasks run.
+
+`streams.py` is the portable twin of this, one task per stream.
+"""
+
+import errno
+import logging
+import os
+import select
+import socket
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from node.session import Session
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+_log = logging.getLogger(__name__)
+
+READ_SIZE = 64 * 1024
+BATCH = 512  # events taken from epoll at once
+SEND_SIZE = 1024 * 1024
+UNSENT_MAX = 64 * 1024 * 1024  # bytes; a client that owes more reading than this is not read
+HELD_MAX = 1024 * 1024  # bytes of requests kept for a client that waits
+_READ = select.EPOLLIN | select.EPOLLRDHUP
+_GONE = select.EPOLLERR | select.EPOLLHUP
+
+
+@attrs.define(eq=False)
+class Connection:
+    """A client's socket and its session.
+
+    unsent: output that the socket did not take. interest: the events asked of epoll.
+    """
+
+    socket: socket.socket
+    fd: int
+    session: Session
+    unsent: bytearray = attrs.field(factory=bytearray)
+    interest: int = _READ
+    recv: object = attrs.field(init=False)
+    send: object = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.recv = self.socket.recv
+        self.send = self.socket.send
+
+
+@attrs.define(eq=False)
+class Turns:
+    """Serves plain sockets for one node."""
+
+    node: "Node"
+    _epoll: select.epoll = attrs.field(factory=select.epoll)
+    _wakeup: int = attrs.field(factory=lambda: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    _connections: dict[int, Connection] = attrs.field(factory=dict)
+    _by_session: dict[int, Connection] = attrs.field(factory=dict)
+    _flagged: list[Session] = attrs.field(factory=list)
+    _in_turn: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._epoll.register(self._wakeup, select.EPOLLIN)
+
+    # --- connections -----------------------------------------------------------------------------------
+
+    def add(self, sock: socket.socket, address: bytes, local_address: bytes) -> Session:
+        """Serve this non-blocking socket from now on."""
+        session = self.node.session(address, local_address, self._on_output)
+        connection = Connection(sock, sock.fileno(), session)
+        self._connections[connection.fd] = connection
+        self._by_session[session.id] = connection
+        self._epoll.register(connection.fd, _READ)
+        return session
+
+    def release(self, session: Session) -> socket.socket | None:
+        """Give up a client's socket, unclosed: another driver takes over (a replica's link)."""
+        connection = self._by_session.pop(session.id, None)
+        if connection is None:
+            return None
+        del self._connections[connection.fd]
+        self._epoll.unregister(connection.fd)
+        return connection.socket
+
+    def _close(self, connection: Connection) -> None:
+        session = connection.session
+        if self._by_session.pop(session.id, None) is None:
+            return
+        del self._connections[connection.fd]
+        # A forked child may share the socket: without these two the peer would see no end, and
+        # epoll would go on reporting a descriptor that is closed here.
+        self._epoll.unregister(connection.fd)
+        _shut_down(connection.socket)
+        connection.socket.close()
+        self.node.close_session(session)
+
+    def close(self) -> None:
+        """Close every connection and the epoll descriptor."""
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        self._epoll.close()
+        os.close(self._wakeup)
+
+    # --- turns -----------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Take turns for ever."""
+        fd = self._epoll.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            while self.pump():
+                await trio.lowlevel.checkpoint()
+
+    def pump(self) -> bool:
+        """One turn, without waiting; whether there was anything to do."""
+        events = self._epoll.poll(0, BATCH)
+        if not events and not self._flagged:
+            return False
+        self._in_turn = True
+        self.node.begin_turn()
+        ready = self._read(events)
+        self.node.end_turn()
+        self._in_turn = False
+        self._write(ready)
+        while self._flagged:
+            flagged, self._flagged = self._flagged, []
+            self._write([c for s in flagged if (c := self._by_session.get(s.id)) is not None])
+        return True
+
+    def _read(self, events: list[tuple[int, int]]) -> list[Connection]:
+        """Read and run what has come in; the connections that may have output."""
+        ready: list[Connection] = []
+        connections = self._connections
+        for fd, event in events:
+            connection = connections.get(fd)
+            if connection is None:
+                if fd == self._wakeup:
+                    os.eventfd_read(fd)
+                continue
+            if event == 1:  # EPOLLIN alone: the common case
+                try:
+                    data = connection.recv(READ_SIZE)  # type: ignore[operator]
+                except OSError as error:
+                    self._failed(connection, error)
+                    continue
+                if data:
+                    ready.append(connection)
+                    connection.session.receive(data)
+                    continue
+            self._unusual(connection, event, ready)
+        return ready
+
+    def _unusual(self, connection: Connection, event: int, ready: list[Connection]) -> None:
+        """The end of a stream, an error, or room for what is unsent."""
+        if event & select.EPOLLOUT:
+            ready.append(connection)
+        if not event & _READ and not event & _GONE:
+            return
+        if event != 1 and event & select.EPOLLIN:
+            try:
+                data = connection.recv(READ_SIZE)  # type: ignore[operator]
+            except OSError as error:
+                self._failed(connection, error)
+                return
+            if data:
+                ready.append(connection)
+                connection.session.receive(data)
+                return
+        self._close(connection)
+
+    def _write(self, ready: list[Connection]) -> None:
+        """Send what each of these is owed."""
+        for connection in ready:
+            session = connection.session
+            if connection.unsent:
+                self._write_unsent(connection)
+            elif session.output:
+                data = session.take_output()
+                try:
+                    sent = connection.send(data)  # type: ignore[operator]
+                except OSError as error:
+                    if not _is_temporary(error):
+                        self._close(connection)
+                        continue
+                    sent = 0
+                if sent != len(data):
+                    connection.unsent += data[sent:]
+                    session.output_size = len(connection.unsent)
+                    self._watch(connection)
+            if session.waiting is not None or connection.interest != _READ:
+                self._watch(connection)
+            if session.closing and not connection.unsent:
+                self._close(connection)
+
+    def _write_unsent(self, connection: Connection) -> None:
+        """Go on with output that the socket had no room for."""
+        unsent = connection.unsent
+        unsent += connection.session.take_output()
+        try:
+            with memoryview(unsent) as view:
+                sent = connection.send(view[:SEND_SIZE])  # type: ignore[operator]
+        except OSError as error:
+            if not _is_temporary(error):
+                self._close(connection)
+            return
+        del unsent[:sent]
+        connection.session.output_size = len(unsent)
+        self._watch(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        """Ask epoll for what this connection now needs."""
+        interest = select.EPOLLRDHUP
+        session = connection.session
+        if len(connection.unsent) < UNSENT_MAX and (
+            session.waiting is None or session.held() < HELD_MAX
+        ):
+            interest |= select.EPOLLIN
+        if connection.unsent:
+            interest |= select.EPOLLOUT
+        if interest != connection.interest:
+            connection.interest = interest
+            self._epoll.modify(connection.fd, interest)
+
+    def _failed(self, connection: Connection, error: OSError) -> None:
+        if not _is_temporary(error):
+            self._close(connection)
+
+    def _on_output(self, session: Session) -> None:
+        self._flagged.append(session)
+        if not self._in_turn and len(self._flagged) == 1:
+            os.eventfd_write(self._wakeup, 1)
+
+
+def _is_temporary(error: OSError) -> bool:
+    return error.errno in (errno.EAGAIN, errno.EINTR)
+
+
+def _shut_down(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the peer was faster
