@@ -292,7 +292,7 @@ def kill_primary(
     """
     import trio
 
-    from cluster import drill
+    from cluster import drill, report
 
     scenario = drill.kill_primary(fault)
     every = ("--cluster-node-timeout", str(node_timeout), "--save", "", *directives)
@@ -300,16 +300,16 @@ def kill_primary(
     with reported_errors():
         for i in range(repeat):
             runs.append(trio.run(drill.run_scenario, scenario, server, every))
-            click.echo(f"run {i + 1}: downtime {drill.shown(runs[-1].downtime_ms)} ms", err=True)
-    report = drill.DrillReport(scenario.name, server, fault, node_timeout, runs)
+            click.echo(f"run {i + 1}: downtime {report.shown(runs[-1].downtime_ms)} ms", err=True)
+    done = report.DrillReport(scenario.name, server, fault, node_timeout, runs)
     if json_file is not None:
-        json_file.write(report.to_json())
+        json_file.write(done.to_json())
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(drill.table(report))
+        Console().print(report.table(done))
     else:
-        click.echo(drill.plain(report))
+        click.echo(report.plain(done))
 
 
 def existing(directory: Path) -> "Fleet":

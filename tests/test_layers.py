@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 ROWS = {
     1: "node node.clock node.disk node.replies node.resp node.data node.data.* node.data.pattern",
     2: "node.data.keyspace node.data.expiry node.data.eviction node.config node.config.* "
-    "node.persistence node.persistence.rdb node.persistence.log",
+    "node.persistence node.persistence.rdb node.persistence.rdb.* node.persistence.log",
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
     "node.transaction node.topology",
     4: "node.pause node.gate node.execute node.observe",
@@ -30,7 +30,8 @@ ROWS = {
     11: "cluster.routing cluster.commands",
     12: "cluster.simulation cluster.checks",
     13: "cluster.bus cluster.server cluster.client cluster.processes cluster.admin cluster.status "
-    "cluster.launcher cluster.workload cluster.observer cluster.drill cluster.__main__",
+    "cluster.launcher cluster.workload cluster.observer cluster.report cluster.drill "
+    "cluster.__main__",
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names.split()}
 

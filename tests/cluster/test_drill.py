@@ -8,17 +8,9 @@ import attrs
 import pytest
 
 from cluster.admin import parse_nodes, shard_slots
-from cluster.drill import (
-    ACTIONS,
-    FAULTS,
-    DrillReport,
-    RunReport,
-    kill_primary,
-    median,
-    plain,
-    table,
-)
+from cluster.drill import ACTIONS, FAULTS, kill_primary
 from cluster.observer import MOMENTS, Observer
+from cluster.report import DrillReport, RunReport, median, plain, table
 from cluster.slots import key_slot
 from cluster.workload import Ack, Load, Workload, tags
 
