@@ -99,7 +99,7 @@ class Core:
         self._ownership.check_orphans()
         self._ownership.announce_if_due()
         desk.check_state |= not self.view.ok
-        return self._finish()
+        return self._finish(save=desk.dirty)
 
     def next_wake(self) -> int | None:
         """When `tick` should be called, if before its regular time."""
@@ -278,8 +278,11 @@ class Core:
         else:
             self.view.set_flags(myself, remove=NOFAILOVER)
 
-    def _finish(self) -> list[Effect]:
-        """Do once what was noted during the call, and hand over its effects."""
+    def _finish(self, save: bool = False) -> list[Effect]:
+        """Do once what was noted during the call, and hand over its effects.
+
+        What others may rely on is saved before anything else; the rest waits for the next tick.
+        """
         desk = self._desk
         if desk.check_failover:
             desk.check_failover = False
@@ -294,9 +297,9 @@ class Core:
         elif desk.report and self.view.myself.is_voter:
             self._speaker.pong_judges()
         effects = desk.effects
-        if desk.dirty:
+        if desk.must_sync or save:
             effects.insert(0, Save(dump(self.view), desk.must_sync))
+            desk.dirty = desk.must_sync = False
         desk.effects = []
-        desk.dirty = desk.must_sync = False
         desk.announce = desk.report = desk.check_state = desk.role_changed = False
         return effects

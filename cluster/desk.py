@@ -95,7 +95,9 @@ class Desk:
         self.effects.append(Event(kind, node.id, detail))
 
     def changed(self, sync: bool = False) -> None:
-        """Something that nodes.conf holds was changed; `sync` if others may rely on it."""
+        """Something that nodes.conf holds was changed. With `sync` it is this node's own promise,
+        slots or role, which others rely on; without, news of others that could be heard again.
+        """
         self.dirty = True
         self.must_sync |= sync
         self.check_state = True

@@ -133,12 +133,14 @@ class Election:
     def _is_fresh(self) -> bool:
         """Whether the data is young enough to take the primary's place."""
         options, age = self.desk.options, self.desk.facts.data_age
+        if not options.replica_validity_factor:
+            return True
         if age is None:
             return False
         if age > options.node_timeout:
             age -= options.node_timeout
-        limit = options.replica_ping_period + options.node_timeout * options.replica_validity_factor
-        return not options.replica_validity_factor or age <= limit
+        allowed = options.node_timeout * options.replica_validity_factor
+        return age <= options.replica_ping_period + allowed
 
     def _plan(self) -> Candidacy:
         """Set the time of the next election."""

@@ -68,7 +68,9 @@ class Failure:
         """A node has answered a ping on the link that this node opened."""
         node.ping_sent = 0
         node.pong_received = self.desk.now
-        node.proven = True
+        if not node.proven:
+            node.proven = True
+            self.desk.check_state |= not self.desk.view.ok
         if self.desk.view.set_flags(node, remove=PFAIL):
             self.desk.event("cleared", node)
             self.desk.changed()
@@ -177,8 +179,12 @@ class Failure:
         return min(times, default=None)
 
     def _may_serve_at(self) -> int:
-        """A restarted primary first gives the others time to tell that it was replaced."""
-        if not self.desk.view.restarted or not self._first_look:
+        """A restarted primary first gives the others time to tell that it was replaced; once
+        each of them has answered it knows."""
+        view = self.desk.view
+        if not view.restarted or not self._first_look:
+            return 0
+        if all(node.proven for node in view.others()):
             return 0
         return self._first_look + self.desk.options.writable_delay
 

@@ -11,6 +11,7 @@ answer is due is opened anew, in case only the connection is broken.
 """
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 from cluster import message as m
 from cluster.desk import Desk
@@ -135,10 +136,16 @@ class Gossip:
 
     def meet(self, request: Meet) -> None:
         """CLUSTER MEET: start a handshake with whoever answers at an address."""
+        address = f"{request.ip}:{request.port}"
+        try:
+            ip = str(ip_address(request.ip))
+        except ValueError:
+            raise ClusterError(f"ERR Invalid node address specified: {address}") from None
         if not (0 < request.port < 65536 and 0 < request.bus_port < 65536):
-            raise ClusterError(f"ERR Invalid node address specified: {request.ip}:{request.port}")
-        if not self._handshake_with(request.ip, request.port, request.bus_port):
-            self._introduce(request.ip, request.port, 0, request.bus_port, HANDSHAKE | MEET)
+            raise ClusterError(f"ERR Invalid node address specified: {address}")
+        self.desk.log("notice", f"Cluster meet {address}.")
+        if not self._handshake_with(ip, request.port, request.bus_port):
+            self._introduce(ip, request.port, 0, request.bus_port, HANDSHAKE | MEET)
 
     def _handshake_with(self, ip: str, port: int, bus_port: int) -> bool:
         return any(
@@ -237,7 +244,7 @@ class Gossip:
                 # It asks as if we had never met: let it see a new link of ours.
                 self.close(sender.link)
                 self.connect(sender)
-        elif link.node is None and not self.is_forgotten(header.sender):
+        elif link.node is None:
             ip = header.ip or link.peer_ip
             if not self._handshake_with(ip, header.port, header.bus_port):
                 node = self._introduce(ip, header.port, header.tls_port, header.bus_port, HANDSHAKE)
@@ -259,6 +266,7 @@ class Gossip:
         if sender is not None:
             self._end_needless_handshake(node, sender, header)
             return None
+        desk.view.forgotten.pop(header.sender, None)
         desk.view.rename(node, header.sender)
         role = REPLICA if header.primary else PRIMARY
         desk.view.set_flags(node, add=role | EXTENSIONS * bool(header.message_flags & 4))

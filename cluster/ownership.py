@@ -54,7 +54,7 @@ class Ownership:
         if header.primary or header.config_epoch <= sender.config_epoch:
             return False
         sender.config_epoch = header.config_epoch
-        self.desk.changed(sync=True)
+        self.desk.changed()
         return True
 
     def hear_role(self, sender: Node, header: Header) -> None:
@@ -110,7 +110,7 @@ class Ownership:
                 f"removed all {sender.slots.bit_count()} slot(s) it used to own",
             )
             view.assign(sender.slots, None)
-        desk.changed(sync=True)
+        desk.changed()
         return True
 
     def _leave_chain(self) -> None:
@@ -164,7 +164,7 @@ class Ownership:
         # One that loses all of its slots becomes a replica, whose data is replaced as a whole.
         if mine and view.myself.slots:
             desk.do(DropSlots(mine))
-        desk.changed(sync=True)
+        desk.changed(sync=mine != 0)
 
     def _close_moves(self, claimer: Node, taken: int) -> None:
         """Slots on the move that have a new owner: a failover keeps the move, else it ends."""
@@ -243,7 +243,7 @@ class Ownership:
             return
         view.make_primary(node)
         node.config_epoch = message.config_epoch
-        self.desk.changed(sync=True)
+        self.desk.changed()
         self.hear_claims(node, message.config_epoch, message.slots)
 
     # ---- epochs
@@ -272,7 +272,7 @@ class Ownership:
         """Take an epoch greater than everybody's without asking; False if it is that already."""
         view = self.desk.view
         greatest = view.max_epoch()
-        if view.myself.config_epoch in (0, greatest) and view.myself.config_epoch:
+        if 0 < view.myself.config_epoch == greatest:
             return False
         view.current_epoch = greatest
         self._next_epoch()

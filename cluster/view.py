@@ -419,7 +419,7 @@ class View:
             self.nodes[node_id] for node_id in self.suspects
         ] and set(self.suspects) == {node.id for node in self.order if node.suspected}
         assert self.unassigned == EVERY_SLOT & ~seen
-        assert all(self.owner[slot] is None for slot in members(self.unassigned))
-        for node in self.order:
-            assert all(self.owner[slot] is node for slot in members(node.slots))
+        for owner, slots in [(None, self.unassigned), *((n, n.slots) for n in self.order)]:
+            for first, last in ranges(slots):
+                assert self.owner[first : last + 1].count(owner) == last + 1 - first
         assert self.voters == sum(node.is_voter for node in self.order)
