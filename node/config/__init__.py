@@ -11,8 +11,8 @@ arguments.py    the command line of a server
 Nothing here reads a file or changes a directory: callers hand in the functions that do.
 """
 
-from node.config.config import Config
+from node.config.config import Config, allows
 from node.config.file import ConfigFileError
 from node.config.values import ConfigError
 
-__all__ = ["Config", "ConfigError", "ConfigFileError"]
+__all__ = ["Config", "ConfigError", "ConfigFileError", "allows"]

@@ -5,6 +5,8 @@ last word on a directive wins, except that `save` adds up.
 Source: https://redis.io/docs/latest/operate/oss_and_stack/management/config/
 """
 
+from itertools import zip_longest
+
 import attrs
 
 from node.config.file import REDIS_VERSION, split_words
@@ -52,9 +54,11 @@ def parse_arguments(words: list[str]) -> Arguments:
         raise UsageError("this server does not implement sentinel mode")
     file = None if words[0].startswith("-") else words[0]
     rest = words if file is None else words[1:]
-    stdin = rest[-1:] == ["-"] or (rest[:1] == ["-"] and file is None)
-    if stdin:
-        rest = rest[:-1] if rest[-1] == "-" else rest[1:]
+    stdin = False
+    if file is None and rest[:1] == ["-"]:
+        stdin, rest = True, rest[1:]
+    if rest[-1:] == ["-"]:
+        stdin, rest = True, rest[:-1]
     return Arguments(file, stdin, _lines(rest))
 
 
@@ -66,7 +70,7 @@ def _lines(words: list[str]) -> str:
     """
     lines: list[str] = []
     name_expected = True
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip_longest(words, words[1:]):
         if name_expected and word.startswith("--"):
             lines.append(f"{word[2:]} ")
             name_expected = len(split_words(word) or []) != 1

@@ -114,12 +114,9 @@ class Config(Directives):
     def _reason_against(self, directive: Directive[Any], local: bool, again: bool) -> str:
         if directive.fixed:
             return "can't set immutable config"
-        if directive.protected and not self._allows(self.enable_protected_configs, local):
+        if directive.protected and not allows(self.enable_protected_configs, local):
             return "can't set protected config"
         return "duplicate parameter" if again else ""
-
-    def _allows(self, protection: str, local: bool) -> bool:
-        return protection == "yes" or (protection == "local" and local)
 
     def _assign(self, name: str, text: str) -> None:
         directive = BY_NAME[name]
@@ -234,6 +231,14 @@ class Config(Directives):
         if name not in self._line_handlers:
             raise ConfigError(f"this server does not implement '{name}'")
         self._line_handlers[name](arguments)
+
+
+def allows(protection: str, local: bool) -> bool:
+    """Whether `enable-...-command` or `enable-protected-configs` lets a client through.
+
+    local: the client is on this machine.
+    """
+    return protection == "yes" or (protection == "local" and local)
 
 
 def _well_formed(name: str, count: int) -> bool:
