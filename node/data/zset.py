@@ -149,6 +149,12 @@ class ZSet:
             self._sorted = SortedList(zip(self.scores.values(), self.scores, strict=True))
         return self._sorted
 
+    def pairs(self) -> list[Scored]:
+        """All members as (score, member) in ascending order. O(N), O(N log N) without an order."""
+        if self._sorted is None:
+            return sorted(zip(self.scores.values(), self.scores, strict=True))
+        return list(self._sorted)
+
     def rank(self, member: bytes, *, reverse: bool = False) -> int | None:
         """The place of a member in the order, or None. O(log N)."""
         score = self.scores.get(member)
@@ -230,7 +236,7 @@ class ZSet:
         A listpack is returned at once, in order.
         """
         if not self.large:
-            return 0, list(self.ordered())
+            return 0, self.pairs()
         following, found = self._drawable().walk(cursor, count)
         return following, [(self.scores[member], member) for member in found]
 
@@ -238,7 +244,7 @@ class ZSet:
         """Random members: distinct for a positive count, with repeats for a negative. O(count)."""
         if self.large and count < len(self.scores):
             return draw(self._drawable().order, count, random)
-        return draw([member for _, member in self.ordered()], count, random)
+        return draw([member for _, member in self.pairs()], count, random)
 
     def _drawable(self) -> Order:
         """Built when first asked for, then kept up. O(N) the first time."""
@@ -281,7 +287,7 @@ class ZSet:
         if reverse:
             first, end = size - end, size - first
         if end - first == size:
-            found = list(self.ordered())
+            found = self.pairs()
             return found[::-1] if reverse else found
         return list(self.ordered().islice(first, end, reverse))
 

@@ -1,0 +1,48 @@
+"""DUMP and RESTORE: one value, a version and a checksum."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any
+
+from node.data.limits import Limits
+from node.persistence.rdb import codes
+from node.persistence.rdb.codes import PayloadError, RdbError, Version, crc64
+from node.persistence.rdb.decode import Context, decoder
+from node.persistence.rdb.encode import encode
+
+_FOOTER = Struct("<HQ")
+
+
+def encode_dump(value: Any, *, compress: bool = True) -> bytes:
+    """The payload that DUMP returns: version 10, or 80 for a hash with field deadlines."""
+    kind, body = encode(value, compress)
+    version = codes.VALKEY_VERSION if kind == codes.VALKEY_HASH_2 else codes.VERSION
+    payload = b"%c%b%b" % (kind, body, version.to_bytes(2, "little"))
+    return payload + crc64(payload).to_bytes(8, "little")
+
+
+def decode_dump(payload: bytes, limits: Limits) -> Any:
+    """The value in a payload of ours or of a real server.
+
+    Raises PayloadError if version or checksum are wrong, RdbError if what they vouch for is bad.
+    """
+    end = len(payload) - _FOOTER.size
+    if end < 1:
+        raise PayloadError("payload without a footer", len(payload))
+    number, checksum = _FOOTER.unpack_from(payload, end)
+    version = Version(number, number == codes.VALKEY_VERSION)
+    if not version.is_readable():
+        raise PayloadError(f"payload of version {number}", end)
+    if checksum and crc64(memoryview(payload)[: end + 2]) != checksum:
+        raise PayloadError("wrong checksum", end + 2)
+    decode = decoder(payload[0], version)
+    if decode is None:
+        raise RdbError(f"value of unknown type {payload[0]}", 0)
+    try:
+        value, _ = decode(payload[:end], 1, Context(limits, version))
+    except IndexError:
+        raise RdbError("unexpected end of the payload", end) from None
+    if payload[0] not in codes.MAY_BE_EMPTY and not value:
+        raise RdbError("empty collection", 1)
+    return value
