@@ -40,6 +40,8 @@ class Blocking:
         if wait.deadline_ms is not None:
             entry = (wait.deadline_ms, next(self._order), session, wait)
             heapq.heappush(self._deadlines, entry)
+            if self._deadlines[0] is entry:
+                self.node.on_deadline()
 
     def key_changed(self, db: int, key: bytes) -> None:
         """Somebody may wait for this key; looked at in `serve`."""

@@ -174,7 +174,24 @@ class Usage:
 
 # Commands whose second word names a subcommand.
 CONTAINERS = frozenset(
-    ["ACL", "CLIENT", "CLUSTER", "COMMAND", "COMMANDLOG", "CONFIG", "FUNCTION", "LATENCY", "MEMORY", "MODULE", "OBJECT", "PUBSUB", "SCRIPT", "SLOWLOG", "XGROUP", "XINFO"]
+    [
+        "ACL",
+        "CLIENT",
+        "CLUSTER",
+        "COMMAND",
+        "COMMANDLOG",
+        "CONFIG",
+        "FUNCTION",
+        "LATENCY",
+        "MEMORY",
+        "MODULE",
+        "OBJECT",
+        "PUBSUB",
+        "SCRIPT",
+        "SLOWLOG",
+        "XGROUP",
+        "XINFO",
+    ]
 )
 
 
@@ -257,7 +274,7 @@ def _options(parts: tuple[Part, ...]) -> dict[bytes, Option]:
     return table
 
 
-# --- where a command's keys are --------------------------------------------------------------------
+# --- where a command's keys are ------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -328,7 +345,7 @@ def _keys_of_usage(usage: Usage, access: str) -> tuple[Keys, ...]:
     return ()
 
 
-# --- the table ---------------------------------------------------------------------------------------
+# --- the table -----------------------------------------------------------------------------------
 
 
 @attrs.define(eq=False)

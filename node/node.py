@@ -49,7 +49,8 @@ class Node:
 
     now_ms: monotonic milliseconds of this turn. gate: flags of commands that need a second look
     in the node's present state. unit: set while several commands are logged as one.
-    on_wake: the driver's; called when output was made outside a turn.
+    on_shutdown, on_deadline: the driver's; called to end the process, and when something has
+    become due before the next regular tick.
     """
 
     config: "Config"
@@ -69,6 +70,8 @@ class Node:
     loading: bool = False
     unit: Unit | None = None
     run_id: str = ""
+    on_shutdown: Callable[[], None] = lambda: None
+    on_deadline: Callable[[], None] = lambda: None
     _next_id: int = 1
     _resumed: list[Session] = attrs.field(factory=list)
 
@@ -87,7 +90,7 @@ class Node:
         self.started_ms = self.now_ms
         self.refresh_gate()
 
-    # --- clients -------------------------------------------------------------------------------------
+    # --- clients ---------------------------------------------------------------------------------
 
     def session(
         self,
@@ -142,7 +145,7 @@ class Node:
         """To be called whenever something that node_gate looks at has changed."""
         self.gate = gate.node_gate(self)
 
-    # --- time ------------------------------------------------------------------------------------------
+    # --- time ------------------------------------------------------------------------------------
 
     def begin_turn(self) -> None:
         """Read the clocks, once for all that happens until end_turn."""
@@ -200,7 +203,11 @@ class Node:
         if self.keyspace.on_change is not None:
             self.keyspace.on_change(db, key, b"expired", EXPIRED)
 
-    # --- role ------------------------------------------------------------------------------------------
+    def shut_down(self) -> None:
+        """End the process, in order."""
+        self.on_shutdown()
+
+    # --- role ------------------------------------------------------------------------------------
 
     def is_replica(self) -> bool:
         return False

@@ -76,7 +76,7 @@ class Session:
     bytes_in: int = 0
     bytes_out: int = 0
 
-    # --- what a driver calls -----------------------------------------------------------------------
+    # --- what a driver calls ---------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client, and run what they complete."""
@@ -106,7 +106,7 @@ class Session:
         """Bytes kept of input that has not run."""
         return self.parser.buffered() + sum(len(arg) for args in self.requests for arg in args)
 
-    # --- what the node calls -------------------------------------------------------------------------
+    # --- what the node calls ---------------------------------------------------------------------
 
     def push(self, value: Any) -> None:
         """Send a reply or push that is not the answer to a request under way."""

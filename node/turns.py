@@ -7,6 +7,7 @@ where that is promised), and only then lets replies leave. Between turns other t
 `streams.py` is the portable twin of this, one task per stream.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -68,7 +69,7 @@ class Turns:
     def __attrs_post_init__(self) -> None:
         self._epoll.register(self._wakeup, select.EPOLLIN)
 
-    # --- connections -----------------------------------------------------------------------------------
+    # --- connections -----------------------------------------------------------------------------
 
     def add(self, sock: socket.socket, address: bytes, local_address: bytes) -> Session:
         """Serve this non-blocking socket from now on."""
@@ -107,7 +108,7 @@ class Turns:
         self._epoll.close()
         os.close(self._wakeup)
 
-    # --- turns -----------------------------------------------------------------------------------------
+    # --- turns -----------------------------------------------------------------------------------
 
     async def serve(self) -> None:
         """Take turns for ever."""
@@ -242,7 +243,5 @@ def _is_temporary(error: OSError) -> bool:
 
 
 def _shut_down(sock: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the peer may have been faster
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the peer was faster

@@ -178,7 +178,7 @@ class Database:
     def exists(self, key: bytes) -> bool:
         return self.get(key) is not None
 
-    # --- time --------------------------------------------------------------------------------------
+    # --- time ------------------------------------------------------------------------------------
 
     def is_expired(self, key: bytes) -> bool:
         """Whether the key counts as missing; deletes it where this node may."""
@@ -201,7 +201,7 @@ class Database:
         """The deadline in milliseconds since the Unix epoch, None for none."""
         return self.expires.get(key)
 
-    # --- change ------------------------------------------------------------------------------------
+    # --- change ----------------------------------------------------------------------------------
 
     def touch(self, key: bytes, event: bytes, kind: int) -> None:
         """Say that the key has changed: what happened, and its class for notifications."""
@@ -217,7 +217,7 @@ class Database:
         self.expires = Deadlines()
         return dropped
 
-    # --- many keys -----------------------------------------------------------------------------------
+    # --- many keys -------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return self.size

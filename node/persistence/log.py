@@ -59,7 +59,7 @@ class Log:
     _blocks: list[bytes] = attrs.field(factory=list)
     _cursors: list[Cursor] = attrs.field(factory=list)
 
-    # --- writing -----------------------------------------------------------------------------------
+    # --- writing ---------------------------------------------------------------------------------
 
     def append(self, db: int, effects: list[list[bytes]], audience: int = BOTH) -> None:
         """Log what a command did; more than one effect is applied by readers as a whole."""
@@ -124,7 +124,7 @@ class Log:
             self.offset += len(data)
             self._trim()
 
-    # --- reading -----------------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------------
 
     def open_cursor(self) -> Cursor:
         """A new reader from here on; the next record begins with SELECT."""
@@ -178,7 +178,7 @@ class Log:
             end += 1
         return self._blocks[first] if end == first + 1 else b"".join(self._blocks[first:end])
 
-    # --- what is kept --------------------------------------------------------------------------------
+    # --- what is kept ----------------------------------------------------------------------------
 
     def keep_backlog(self, size: int) -> None:
         """From here on keep the last `size` bytes, and at least what a reader still needs."""
