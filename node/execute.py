@@ -37,6 +37,7 @@ def run(
     mark = log.mark()
     reply = session.output.append
     session.commands += len(requests)
+    value: Any
     for place, args in enumerate(requests):
         row = rows.get(args[0])
         try:

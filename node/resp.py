@@ -320,7 +320,7 @@ _BULK_HEADS = [b"$%d" % n for n in range(1024)]
 
 def encode_request(args: list[bytes]) -> bytes:
     """A request in its canonical form, as the log and replicas get it."""
-    return hiredis.pack_command(tuple(args))
+    return hiredis.pack_command(tuple(args))  # type: ignore[arg-type]
 
 
 def encode_bulks(items: list[bytes], head: bytes = b"*%d\r\n") -> bytes:
@@ -385,7 +385,7 @@ def _encode_float(value: float, protocol: int) -> bytes:
 
 
 def _encode_bytes(value: bytes | bytearray, protocol: int) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(value), value)
+    return b"$%d\r\n%b\r\n" % (len(value), bytes(value))
 
 
 def _encode_items(value: list[Any], protocol: int, head: bytes) -> bytes:

@@ -31,6 +31,7 @@ class Config(Directives):
     def __init__(self, enter_dir: Callable[[str], str] | None = None) -> None:
         for attribute, directive in BY_ATTRIBUTE.items():
             setattr(self, attribute, directive.default)
+        self.file = ""  # the configuration file's absolute path, where there is one
         self._hooks: dict[str, list[Hook]] = {}
         self._line_handlers: dict[str, Callable[[list[str]], None]] = {}
         self._said: set[Directive] = set()
