@@ -34,11 +34,11 @@ def run(
     log = node.log
     mine = node.topology.mine
     dirty = start = keyspace.dirty
-    mark = log.mark()
+    mark = log.mark() if chunk is not None and log.active else 0
     reply = session.output.append
-    session.commands += len(requests)
     value: Any
-    for place, args in enumerate(requests):
+    rest = iter(requests)
+    for args in rest:
         row = rows.get(args[0])
         try:
             if (
@@ -72,7 +72,7 @@ def run(
             reply(b":%d\r\n" % value)
         elif kind is Wait:
             node.blocking.wait(session, value)
-            session.requests += requests[place + 1 :]
+            session.requests += rest
             break
         else:
             reply(encode(value, session.protocol))

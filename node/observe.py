@@ -57,7 +57,6 @@ class Observe:
     monitors: dict[int, Any] = attrs.field(factory=dict)
     connections: int = 0
     connections_rejected: int = 0
-    commands_of_the_gone: int = 0
     bytes_in_of_the_gone: int = 0
     bytes_out_of_the_gone: int = 0
     command_rate: Rate = attrs.field(factory=Rate)
@@ -72,5 +71,5 @@ class Observe:
         """CONFIG RESETSTAT."""
         self.errors.reset()
         self.connections = self.connections_rejected = 0
-        self.commands_of_the_gone = self.bytes_in_of_the_gone = self.bytes_out_of_the_gone = 0
+        self.bytes_in_of_the_gone = self.bytes_out_of_the_gone = 0
         self.full_syncs = self.partial_syncs = self.partial_syncs_refused = 0

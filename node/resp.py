@@ -74,9 +74,11 @@ class RequestParser:
             reader = self._reader
             reader.feed(data)
             try:
-                requests = list(iter(reader.gets, False))
+                requests = [reader.gets()]
+                if reader.has_data():
+                    requests += iter(reader.gets, False)
                 for request in requests:
-                    _join(request)
+                    _join(request)  # TypeError for whatever is no list of bytes
             except (hiredis.ProtocolError, TypeError):
                 self._reader = hiredis.Reader(notEnoughData=False)
                 return self._feed_strict(data)

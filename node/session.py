@@ -72,7 +72,6 @@ class Session:
     from_primary: bool = False  # the primary's stream, which is logged as it came
     replica: Any = None  # node.replication.primary.Replica once it said REPLCONF or PSYNC
     last_command: bytes = b"NULL"
-    commands: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
 
