@@ -23,7 +23,7 @@ ROWS = {
     6: "node.replication node.replication.primary node.replication.replica "
     "node.persistence.checkpoint node.persistence.aof",
     7: "node.node",
-    8: "node.turns node.streams node.replication.links node.server node.__main__",
+    8: "node.process node.turns node.streams node.replication.links node.server node.__main__",
     9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk",
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
     "cluster.migration cluster.nodesfile cluster.core",
