@@ -1,0 +1,33 @@
+"""One node: a Redis-compatible server's data, log, clients and replication, in layers.
+
+A module imports only from its own row or the rows above it; tests/test_layers.py keeps this true.
+Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness of their own.
+
+ 1  clock         milliseconds, read once per turn; the virtual twin
+    disk          append, fsync, rename, read; the simulated twin loses and tears
+    replies       what a command may answer; the shared error texts
+    resp          requests in, replies out: RESP2 and RESP3
+    data/         values: list, hash, set, zset, strings, glob patterns; limits of encodings
+ 2  data.keyspace databases split into 16384 parts; data.expiry which keys are due
+    config/       every directive: redis.conf, the command line, CONFIG
+    persistence/  log: what happened, encoded once, read by cursors; rdb/: snapshots
+ 3  command       usage lines, rows, the command table
+    session       one client: bytes in, bytes out
+    blocking pubsub transaction        what clients wait for, subscribe to, queue
+    topology      the seam: where a command belongs
+ 4  gate          why a command may not run now
+    execute       run commands; finish: log, wake, notify
+    pause observe
+ 5  commands/     a file per group of commands
+ 6  replication/  primary and replica: the two ends of a link, without its socket
+ 7  node          Node: builds and owns all of the above
+ 8  turns         [trio] one task serves all plain sockets, a batch per turn
+    streams       [trio] its portable twin, one task per stream
+    server        [trio] listeners, signals, time: a Node becomes a process
+    process       configuration, log, daemon, pid file
+
+The life of a write: turns reads -> session.receive -> resp splits -> execute.run calls the
+handler, which changes the keyspace and says so by `touch` -> finish logs the effect -> the turn
+ends: the log is encoded, synced where that is promised -> replicas get their tails -> replies
+leave.
+"""
