@@ -1,7 +1,9 @@
 """Clients that wait: for keys, for acknowledgements, for the end of a pause.
 
-First come, first served per key. A waiting session takes no further input: what it has sent is
-kept, and runs once it is answered.
+First come, first served per key. A key that has changed is looked at right after the command that
+changed it (or after the whole transaction or script): each client that waits for it and for a
+value of this class runs its command again, and what that does is logged as a command of its own.
+A waiting session takes no further input: what it has sent is kept, and runs once it is answered.
 """
 
 import heapq
@@ -10,66 +12,87 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from node.data.keyspace import Database
 from node.replies import PENDING, Wait
 from node.session import Session
 
 if TYPE_CHECKING:
     from node.node import Node
 
+Place = tuple[int, bytes]  # number of a database, key
+
 
 @attrs.define(eq=False)
 class Blocking:
-    """Who waits, and for what."""
+    """Who waits, and for what.
+
+    ready: keys that somebody waits for and that have changed since the last `serve`.
+    """
 
     node: "Node"
     sessions: dict[int, Session] = attrs.field(factory=dict)
-    _by_key: dict[tuple[int, bytes], dict[int, Session]] = attrs.field(factory=dict)
+    ready: dict[Place, None] = attrs.field(factory=dict)
+    _by_key: dict[Place, dict[int, Session]] = attrs.field(factory=dict)
+    _commands: dict[int, list[bytes]] = attrs.field(factory=dict)
     _pollers: dict[int, Session] = attrs.field(factory=dict)
     _deadlines: list[tuple[int, int, Session, Wait]] = attrs.field(factory=list)
-    _ready: dict[tuple[int, bytes], None] = attrs.field(factory=dict)
     _order: Any = attrs.field(factory=itertools.count)
 
-    def wait(self, session: Session, wait: Wait) -> None:
-        """Answer the session's command later."""
+    def wait(self, session: Session, wait: Wait, args: list[bytes]) -> None:
+        """Answer the session's command, `args`, later."""
         session.waiting = wait
         self.sessions[session.id] = session
-        for key in wait.keys:
-            self._by_key.setdefault(key, {})[session.id] = session
-        if not wait.keys:
+        self._commands[session.id] = args
+        if wait.keys and not self._by_key:
+            self.node.keyspace.listen(self._key_changed)
+        for place in wait.keys:
+            self._by_key.setdefault(place, {})[session.id] = session
+        if wait.poll is not None:
             self._pollers[session.id] = session
         if wait.deadline_ms is not None:
             entry = (wait.deadline_ms, next(self._order), session, wait)
             heapq.heappush(self._deadlines, entry)
-            if self._deadlines[0] is entry:
-                self.node.on_deadline()
 
-    def key_changed(self, db: int, key: bytes) -> None:
-        """Somebody may wait for this key; looked at in `serve`."""
-        if (db, key) in self._by_key:
-            self._ready[db, key] = None
+    # --- keys -------------------------------------------------------------------------------------
 
-    def has_ready(self) -> bool:
-        return bool(self._ready)
+    def _key_changed(self, db: Database, key: bytes, event: bytes, kind: int) -> None:
+        if (db.index, key) in self._by_key:
+            self.ready[db.index, key] = None
+
+    def database_changed(self, index: int) -> None:
+        """Every key of a database may have (SWAPDB, FLUSHDB, a new data set)."""
+        for place in self._by_key:
+            if place[0] == index:
+                self.ready[place] = None
 
     def serve(self) -> None:
-        """Answer whoever waits for keys that have changed; what that changes counts too."""
-        while self._ready:
-            ready, self._ready = self._ready, {}
-            for key in ready:
-                for session in list(self._by_key.get(key, {}).values()):
-                    self._poll(session)
+        """Run again the commands that wait for keys which have changed; what those change counts
+        too."""
+        while self.ready:
+            ready, self.ready = self.ready, {}
+            for place in ready:
+                self._serve_key(place)
+
+    def _serve_key(self, place: Place) -> None:
+        db = self.node.keyspace[place[0]]
+        for session in list(self._by_key.get(place, {}).values()):
+            wait = session.waiting
+            if wait is None or (wait.kind and type(db.get(place[1])) is not wait.kind):
+                continue
+            value = self.node.run_again(session, self._commands[session.id])
+            if type(value) is not Wait:
+                self.answer(session, value)
+
+    # --- anything else ----------------------------------------------------------------------------
 
     def poll(self) -> None:
         """Offsets or acknowledgements have moved: ask those who wait for no key."""
         for session in list(self._pollers.values()):
-            self._poll(session)
-
-    def _poll(self, session: Session) -> None:
-        wait = session.waiting
-        if wait is not None:
-            value = wait.poll()
-            if value is not PENDING:
-                self.answer(session, value)
+            wait = session.waiting
+            if wait is not None and wait.poll is not None:
+                value = wait.poll()
+                if value is not PENDING:
+                    self.answer(session, value)
 
     def expire(self, now_ms: int) -> None:
         """Answer those whose deadline (monotonic milliseconds) has come."""
@@ -84,6 +107,8 @@ class Blocking:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
+    # --- the end of a wait ------------------------------------------------------------------------
+
     def answer(self, session: Session, value: Any) -> None:
         """End a wait with this reply, then run what the client has sent meanwhile."""
         self.forget(session)
@@ -93,11 +118,15 @@ class Blocking:
     def forget(self, session: Session) -> None:
         """The session waits no longer: answered, or gone."""
         wait, session.waiting = session.waiting, None
-        self.sessions.pop(session.id, None)
+        if wait is None:
+            return
+        del self.sessions[session.id], self._commands[session.id]
         self._pollers.pop(session.id, None)
-        for key in wait.keys if wait is not None else ():
-            waiting = self._by_key.get(key)
+        for place in wait.keys:
+            waiting = self._by_key.get(place)
             if waiting is not None:
                 waiting.pop(session.id, None)
                 if not waiting:
-                    del self._by_key[key]
+                    del self._by_key[place]
+        if wait.keys and not self._by_key:
+            self.node.keyspace.ignore(self._key_changed)

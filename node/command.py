@@ -6,6 +6,7 @@ It is the one source of a command's arity, option parsing, keys and COMMAND DOCS
     name        lower case: an argument            NAME     upper case: a literal token
     [ ... ]     may be left out                    a | b    one of
     x [x ...]   x, once or more                    [x ...]  x, any number of times
+    < ... >     one of these must be there
 """
 
 import itertools
@@ -114,7 +115,7 @@ class Option:
     alone: bool  # the only one of its group: its value is True or the argument itself
 
 
-_lexeme = re.compile(r"\[|\]|\||\.\.\.|[^\s\[\]|]+")
+_lexeme = re.compile(r"[\[\]<>|]|\.\.\.|[^\s\[\]<>|]+")
 _KEY_NAMES = re.compile(r"^(key\d?|newkey|sourcekey|destkey|source|destination)$")
 
 
@@ -134,7 +135,7 @@ class Usage:
         self.parts = _fold_repeats(_Reader(lexemes[len(words) :]).sequence())
         self.words = len(words)
         self.low = self.words + sum(map(_required, self.parts))
-        variable = any(isinstance(part, Group) for part in self.parts)
+        variable = any(isinstance(part, Group) and _is_variable(part) for part in self.parts)
         self.high = UNBOUNDED if variable else self.low
         self._options = _options(self.parts)
         self._places = 1 + max((option.place for option in self._options.values()), default=-1)
@@ -212,30 +213,30 @@ class _Reader:
 
     def sequence(self) -> tuple[Part, ...]:
         parts: list[Part] = []
-        while self.position < len(self.lexemes) and self.lexemes[self.position] not in "]|":
+        while self.position < len(self.lexemes) and self.lexemes[self.position] not in "]>|":
             lexeme = self.lexemes[self.position]
             if lexeme == "...":
                 break
             self.position += 1
-            if lexeme == "[":
-                parts.append(self.group())
+            if lexeme in "[<":
+                parts.append(self.group("]" if lexeme == "[" else ">"))
             elif lexeme.isupper() or not lexeme[0].isalpha():
                 parts.append(Token(lexeme.encode()))
             else:
                 parts.append(Argument(lexeme))
         return tuple(parts)
 
-    def group(self) -> Group:
+    def group(self, end: str) -> Group:
         alternatives = [self.sequence()]
         multiple = False
-        while (lexeme := self.lexemes[self.position]) != "]":
+        while (lexeme := self.lexemes[self.position]) != end:
             self.position += 1
             if lexeme == "...":
                 multiple = True
             else:
                 alternatives.append(self.sequence())
         self.position += 1
-        return Group(tuple(alternatives), optional=True, multiple=multiple)
+        return Group(tuple(alternatives), optional=end == "]", multiple=multiple)
 
 
 def _fold_repeats(parts: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -249,6 +250,12 @@ def _fold_repeats(parts: tuple[Part, ...]) -> tuple[Part, ...]:
                 part = Group(part.alternatives, optional=False, multiple=True)
         folded.append(part)
     return tuple(folded)
+
+
+def _is_variable(group: Group) -> bool:
+    """Whether a group may take up more or fewer arguments than `_required` says."""
+    sizes = {sum(map(_required, body)) for body in group.alternatives}
+    return group.optional or group.multiple or len(sizes) > 1
 
 
 def _required(part: Part) -> int:
@@ -297,6 +304,10 @@ class Keys:
     skip: int = 0
     notes: str = ""
 
+    def moves(self) -> bool:
+        """Whether other arguments say where these keys are."""
+        return self.keyword is not None or self.count_at is not None
+
     def find(self, args: Sequence[bytes]) -> Iterable[int]:
         """Indices of the keys among these arguments; none where the arguments make no sense."""
         first = self.first
@@ -341,7 +352,8 @@ def _keys_of_usage(usage: Usage, access: str) -> tuple[Keys, ...]:
         if isinstance(part, Group) and part.multiple:
             body = part.alternatives[0]
             if isinstance(body[0], Argument) and _KEY_NAMES.match(body[0].name):
-                return (Keys(access, first, last=-1, step=len(body)),)
+                after = sum(map(_required, usage.parts[i + 1 :]))
+                return (Keys(access, first, last=-1 - after, step=len(body)),)
     return ()
 
 
@@ -425,6 +437,8 @@ def command(
     if access is None:
         access = "RW UPDATE" if flags & WRITE else "RO ACCESS"
     specs = tuple(keys) if keys is not None else _keys_of_usage(line, access)
+    if "find_keys" in more or any(spec.moves() for spec in specs):
+        flags |= MOVABLE_KEYS
 
     def enter(handler: Handler) -> Handler:
         row = Row(

@@ -32,6 +32,7 @@ def run(
     rows = node.rows
     keyspace = node.keyspace
     log = node.log
+    blocking = node.blocking
     mine = node.topology.mine
     dirty = start = keyspace.dirty
     mark = log.mark() if chunk is not None and log.active else 0
@@ -60,6 +61,8 @@ def run(
         if keyspace.dirty != dirty:
             if log.active or session.effects is not None:
                 finish(node, session, args)
+            if blocking.ready:
+                blocking.serve()
             dirty = keyspace.dirty
         if session.reply_mode != REPLY_ON:
             value = _muted(session, value)
@@ -71,7 +74,7 @@ def run(
         elif kind is int:
             reply(b":%d\r\n" % value)
         elif kind is Wait:
-            node.blocking.wait(session, value)
+            blocking.wait(session, value, args)
             session.requests += rest
             break
         else:
@@ -93,6 +96,23 @@ def execute(node: "Node", session: Session, args: list[bytes]) -> Any:
     Returns the reply as a value, a refusal as a ReplyError. Never waits: what would block answers
     as it does at its deadline.
     """
+    value = _call(node, session, args)
+    return answer_now(value) if type(value) is Wait else value
+
+
+def run_again(node: "Node", session: Session, args: list[bytes]) -> Any:
+    """Run the command of a client that waits for keys, as if it had just come.
+
+    Returns the reply, or a Wait where there is none yet.
+    """
+    dirty = node.keyspace.dirty
+    value = _call(node, session, args)
+    if node.keyspace.dirty != dirty and node.log.active:
+        node.log.writers.append(session)
+    return value
+
+
+def _call(node: "Node", session: Session, args: list[bytes]) -> Any:
     keyspace = node.keyspace
     dirty = keyspace.dirty
     row = None
@@ -105,8 +125,6 @@ def execute(node: "Node", session: Session, args: list[bytes]) -> Any:
         value = refuse(node, session, row, error)
     except Exception:
         value = crash(session, args)
-    if type(value) is Wait:
-        value = answer_now(value)
     if keyspace.dirty != dirty and (node.log.active or session.effects is not None):
         finish(node, session, args)
     if row is not None:
@@ -116,7 +134,7 @@ def execute(node: "Node", session: Session, args: list[bytes]) -> Any:
 
 def answer_now(wait: Wait) -> Any:
     """The reply of a command that may not wait."""
-    value = wait.poll()
+    value = PENDING if wait.poll is None else wait.poll()
     return wait.expire() if value is PENDING else value
 
 

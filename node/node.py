@@ -6,7 +6,7 @@ Drivers call `session`, `session.receive`, `end_turn` and `tick`; everything els
 import itertools
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -16,7 +16,7 @@ from node.clock import Clock
 from node.command import TABLE, FastTable
 from node.data.keyspace import EXPIRE, EXPIRED, Database, Keyspace
 from node.data.limits import Limits
-from node.execute import run
+from node.execute import run, run_again
 from node.observe import Observe
 from node.pause import Pause
 from node.persistence.log import Log
@@ -134,6 +134,10 @@ class Node:
         """Run a client's requests."""
         run(self, session, requests, chunk)
 
+    def run_again(self, session: Session, args: list[bytes]) -> Any:
+        """Run the command of a client that waits for keys once more."""
+        return run_again(self, session, args)
+
     def resume(self, session: Session) -> None:
         """Let a client that has been answered go on with what it sent meanwhile, at the end of
         the turn: not now, in the middle of somebody else's command."""
@@ -153,7 +157,7 @@ class Node:
 
     def end_turn(self) -> None:
         """Make what has happened durable and known, so that replies may leave after it."""
-        while self.blocking.has_ready() or self._resumed:
+        while self.blocking.ready or self._resumed:
             self.blocking.serve()
             resumed, self._resumed = self._resumed, []
             for session in resumed:

@@ -92,17 +92,23 @@ class _NullArray:
 class Wait:
     """The command cannot be answered yet.
 
-    poll: gives the reply once there is one, and PENDING until then.
+    A command that waits for keys runs again, as if its client had just sent it, once one of them
+    has changed; it gives a reply then, or another Wait, which is taken for "not yet".
+
+    poll: for what waits for anything else: gives the reply once there is one, and PENDING until
+    then; it is called on every change of offsets or acknowledgements.
     deadline_ms: on the node's monotonic clock; None waits for ever.
     timeout_reply: what the client gets at the deadline, a value or a function that gives it.
-    keys: (db index, key) pairs, a change of which is worth a poll; empty: polled on every
-    change of offsets or acknowledgements.
+    keys: (db index, key) pairs.
+    kind: only a value of this class at a key lets the command run again; None: any change does,
+    the key's end too.
     """
 
-    poll: Callable[[], Any]
+    poll: Callable[[], Any] | None = None
     deadline_ms: int | None = None
     timeout_reply: Any = None
     keys: tuple[tuple[int, bytes], ...] = ()
+    kind: type | None = None
 
     def expire(self) -> Any:
         """The reply at the deadline."""

@@ -1,8 +1,7 @@
 """GET SET INCR LPUSH ..."""
 
 from node.command import DENYOOM, FAST, READONLY, WRITE, command
-from node.data.keyspace import LIST, STRING
-from node.data.list import List
+from node.data.keyspace import STRING
 from node.replies import OK
 from node.session import Session
 
@@ -38,21 +37,3 @@ def incr(session: Session, args: list[bytes]):
     db.replace(key, value)
     db.touch(key, b"incrby", STRING)
     return value
-
-
-@command("LPUSH key element [element ...]", flags=WRITE | DENYOOM, group="list", since="1.0.0")
-def lpush(session: Session, args: list[bytes]):
-    """Set."""
-    db = session.db
-    value = db.make(args[1], List)
-    if len(args) == 3:
-        value.push_left(args[2])
-    db.touch(args[1], b"lpush", LIST)
-    return len(value)
-
-
-@command("LRANGE key start stop", flags=READONLY, group="list", since="1.0.0")
-def lrange(session: Session, args: list[bytes]):
-    """Set."""
-    value = session.db.find(args[1], List)
-    return value.range(int(args[2]), int(args[3])) if value else []

@@ -59,7 +59,7 @@ class Keyspace:
     now_ms: wall clock of this turn, milliseconds since the Unix epoch.
     dirty: changes made since start; save points and `finish` compare it.
     expiry: EXPIRE, HIDE or KEEP.
-    on_change: called by `touch` for every change; None where nobody listens.
+    on_change: called by `touch` for every change; None while nobody listens (see `listen`).
     on_expired: called to delete a key whose time has come; without it the key is just dropped.
     part_of: key -> part.
     hits, misses: lookups by commands that read.
@@ -78,12 +78,33 @@ class Keyspace:
     on_change: ChangeListener | None = None
     on_expired: Callable[["Database", bytes], None] | None = None
     limits: Any = None
+    _listeners: tuple[ChangeListener, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         self.databases = [Database(self, index) for index in range(self.count)]
 
     def __getitem__(self, index: int) -> "Database":
         return self.databases[index]
+
+    def listen(self, listener: ChangeListener) -> None:
+        """Call `listener(db, key, event, kind)` at every change from here on, after those that
+        listen already. A listener changes no data; while there is none a change costs nothing."""
+        self._listeners = (*self._listeners, listener)
+        self._arm()
+
+    def ignore(self, listener: ChangeListener) -> None:
+        """Call it no longer."""
+        self._listeners = tuple(one for one in self._listeners if one != listener)
+        self._arm()
+
+    def _arm(self) -> None:
+        listeners = self._listeners
+        several = self._tell if listeners else None
+        self.on_change = listeners[0] if len(listeners) == 1 else several
+
+    def _tell(self, db: "Database", key: bytes, event: bytes, kind: int) -> None:
+        for listener in self._listeners:
+            listener(db, key, event, kind)
 
     def flush(self) -> int:
         """Drop everything; the number of keys dropped."""
@@ -209,6 +230,11 @@ class Database:
         keyspace.dirty += 1
         if keyspace.on_change is not None:
             keyspace.on_change(self, key, event, kind)
+
+    def signal(self, key: bytes, event: bytes, kind: int) -> None:
+        """As `touch`, where listeners are told but nothing has changed: LTRIM of nothing."""
+        if self.keyspace.on_change is not None:
+            self.keyspace.on_change(self, key, event, kind)
 
     def flush(self) -> int:
         """Drop every key; the number of keys dropped."""
