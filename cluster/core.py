@@ -170,6 +170,7 @@ class Core:
         if self._ownership.hear_epochs(sender, header):
             self._election.outdone_by(sender)
         self._election.hear_offset(sender, header)
+        self._desk.check_failover |= self._election.is_waiting
 
     def _on_ping(self, link: Link, sender: Node | None, message: m.Ping) -> None:
         known = self._gossip.on_ping(link, sender, message)

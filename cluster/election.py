@@ -95,6 +95,11 @@ class Election:
     def by_hand(self) -> bool:
         return self.manual is not None and self.manual.can_start
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether news of other replicas may move an election that is planned."""
+        return self.candidacy is not None and not self.candidacy.asked
+
     def step(self) -> None:
         """Go as far towards being the primary as is possible now."""
         if not self._has_reason():
@@ -442,8 +447,7 @@ class Election:
 
     def wake_at(self) -> int | None:
         """When the next step is due by the mere passing of time."""
-        if self.manual is not None and not self.manual.can_start:
+        manual = self.manual
+        if manual is not None and manual.replica is None and not manual.can_start:
             return self.desk.now + OFFSET_POLL
-        if self.candidacy is not None and not self.candidacy.asked:
-            return self.candidacy.at
-        return None
+        return self.candidacy.at if self.candidacy is not None and self.is_waiting else None

@@ -5,7 +5,9 @@ process (connections to it are refused), `freeze` stops one (nothing comes from 
 """
 
 import heapq
+import os
 from itertools import count
+from pathlib import Path
 from random import Random
 
 from cluster import effects as fx
@@ -13,7 +15,9 @@ from cluster import message as m
 from cluster import nodesfile
 from cluster.core import Core
 from cluster.desk import Options
+from cluster.view import PFAIL
 
+TRANSCRIPTS = Path(__file__).parent / "transcripts"
 START = 1_700_000_000_000
 TICK = 100
 
@@ -28,6 +32,7 @@ class Host:
         self.links: dict[int, tuple[Host, int]] = {}
         self.alive = True
         self.frozen = False
+        self.wake_at = 0
         self.following = ""
         self.effects: list[fx.Effect] = []
 
@@ -98,18 +103,19 @@ class Network:
                     host.following = ""
         host.core.view.check()
         wake = host.core.next_wake()
-        if wake is not None and effects:
-            self.at(max(wake - self.now, 1), lambda: self._wake(host))
+        if wake is not None and not self.now < host.wake_at <= wake:
+            host.wake_at = max(wake, self.now + 1)
+            self.at(host.wake_at - self.now, lambda: self._wake(host))
 
     def _wake(self, host: Host) -> None:
-        if host.alive and not host.frozen:
+        if host.alive and not host.frozen and host.wake_at == self.now:
             self.carry_out(host, host.core.tick(self.now))
 
     def _connect(self, host: Host, effect: fx.Connect) -> None:
-        target = next(h for h in self.hosts if h.number == effect.port - 17000)
-        if not host.alive:
+        target = next((h for h in self.hosts if h.number == effect.port - 17000), None)
+        if not host.alive or effect.link not in host.core.view.links:
             return
-        if not target.alive:
+        if target is None or not target.alive:
             self.carry_out(host, host.core.refused(effect.link, self.now))
             return
         number = target.core.accept(f"10.0.0.{host.number}", f"10.0.0.{target.number}", self.now)
@@ -208,7 +214,41 @@ class Network:
                 return False
         return True
 
+    @staticmethod
+    def _describe_message(message: m.Message) -> str:
+        """Its type, the epochs of its header (current/config), and whom it is about."""
+        header = message.header
+        epochs = f" {header.current_epoch}/{header.config_epoch}" if header else ""
+        about = f" {message.node_id}" if isinstance(message, m.Fail | m.Update) else ""
+        if isinstance(message, m.Ping):
+            about = "".join(
+                f" {entry.node_id}{'?' if entry.flags & PFAIL else ''}" for entry in message.gossip
+            )
+        return f"{m.TYPE_NAMES[message.kind]}{epochs}{about}"
+
     # ---- transcripts
+
+    def check_transcript(self, name: str) -> None:
+        """Compare the trace with the kept one; with WRITE_TRANSCRIPTS=1 set, keep this one."""
+        text = "".join(f"{line}\n" for line in self.trace)
+        path = TRANSCRIPTS / f"{name}.txt"
+        if os.environ.get("WRITE_TRANSCRIPTS"):
+            path.write_text(text)
+        assert text == path.read_text()
+
+    def events(self, kind: str) -> list[tuple[str, str, str]]:
+        """(host, about whom, detail) of every event of a kind so far, with names for ids."""
+        names = {host.id: host.name for host in self.hosts}
+        return [
+            (
+                host.name,
+                names.get(effect.node_id, effect.node_id),
+                names.get(effect.detail, effect.detail),
+            )
+            for host in self.hosts
+            for effect in host.effects
+            if isinstance(effect, fx.Event) and effect.kind == kind
+        ]
 
     def describe(self, effect: fx.Effect) -> str:
         """An effect in a line, with ids by host name."""
@@ -216,18 +256,14 @@ class Network:
             case fx.Save():
                 epochs = effect.text.splitlines()[-1].removeprefix("vars ")
                 text = f"save {epochs}{' sync' if effect.sync else ''}"
-            case fx.Send(message=m.Ping() as ping):
-                told = ",".join(entry.node_id for entry in ping.gossip)
-                text = f"send {effect.link} {m.TYPE_NAMES[ping.kind]} [{told}]"
             case fx.Send():
-                about = getattr(effect.message, "node_id", "")
-                text = f"send {effect.link} {m.TYPE_NAMES[effect.message.kind]} {about}"
+                text = f"send {effect.link} {self._describe_message(effect.message)}"
             case fx.Log():
                 text = f"log {effect.level}: {effect.text}"
             case fx.Event():
                 text = f"event {effect.kind} {effect.node_id} {effect.detail}"
             case _:
-                text = repr(effect).partition(".")[2] or repr(effect)
+                text = repr(effect)
         for host in self.hosts:
             text = text.replace(host.id, host.name)
             text = text.replace(host.core.view.myself.shard_id, f"shard-of-{host.name}")
