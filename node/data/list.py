@@ -33,15 +33,17 @@ class List:
     __slots__ = ("items", "large", "limits", "room", "size", "watched")
 
     def __init__(self, limits: Limits, items: Iterable[bytes] = ()) -> None:
-        """A list of `items`, encoded as if they had just been pushed. O(N)."""
-        self.items: deque[bytes] = deque()
+        """A list of `items`, encoded as a result that is stored. O(N)."""
+        self.items: deque[bytes] = deque(items)
         self.limits = limits
         self.large = False
         self.watched = False
         self.size = 0  # as one listpack; while watched
         self.room = limits.list_room
-        if items:
-            self.extend_right(items)
+        if self.items:
+            self.room -= sum(map(len, self.items)) + _OVERHEAD * len(self.items)
+            if self.room < 0:
+                self._gained(())
 
     def __len__(self) -> int:
         return len(self.items)

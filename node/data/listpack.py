@@ -8,7 +8,7 @@ Source: the listpack specification (antirez/listpack).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection
 from struct import Struct
 
 from node.data.number import as_integer
@@ -69,7 +69,7 @@ _BACKS = [bytes((n,)) for n in range(128)]
 _TINY = [bytes((n, 1)) for n in range(128)]
 
 
-def encode(values: Sequence[bytes]) -> bytes:
+def encode(values: Collection[bytes]) -> bytes:
     """The listpack of `values`; texts of integers are stored as integers. O(bytes)."""
     parts: list[bytes] = []
     add = parts.append
@@ -173,11 +173,3 @@ def _read_rare(block: bytes, at: int, tag: int, end: int) -> tuple[bytes, int]:
     if start + length > end:
         raise ListpackError("listpack entry beyond the end", at)
     return block[start : start + length], start + length + _back_size(start - at + length)
-
-
-def pairs(values: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-    """Consecutive values two by two; ListpackError if one is left over. O(N)."""
-    flat = list(values)
-    if len(flat) % 2:
-        raise ListpackError("odd number of entries for pairs", 4)
-    return list(zip(flat[::2], flat[1::2], strict=True))

@@ -29,7 +29,7 @@ class Set(Order):
 
     def __init__(self, limits: Limits, members: Iterable[bytes] = ()) -> None:
         """A set of `members`, repeated or not, encoded as a result that is stored. O(N)."""
-        super().__init__(dict.fromkeys(members) if members else ())
+        super().__init__(dict.fromkeys(members))
         self.limits = limits
         self.kind = self._fitting() if self.order else INTSET
 
@@ -129,10 +129,12 @@ class Set(Order):
     def _fitting(self) -> int:
         """The smallest encoding for what is in the set."""
         limits, count = self.limits, len(self.order)
-        if count <= limits.set_max_intset_entries and all(
-            as_integer(member) is not None for member in self.order
-        ):
-            return INTSET
+        if count <= limits.set_max_intset_entries:
+            for member in self.order:
+                if as_integer(member) is None:
+                    break
+            else:
+                return INTSET
         if count > limits.set_max_listpack_entries:
             return HASHTABLE
         longest = max(map(len, self.order), default=0)

@@ -88,6 +88,9 @@ def _encode_list(value: List, compress: bool) -> tuple[int, bytes]:
 
 def _nodes(value: List, compress: bool) -> Iterator[bytes]:
     """The list cut into listpacks of about a node's size, large elements on their own."""
+    if not value.large:
+        yield b"\x02" + string(listpack.encode(value.items), compress)
+        return
     limit = max(value.limits.list_bytes, _NODE_BYTES)
     node: list[bytes] = []
     size = 0
