@@ -333,8 +333,7 @@ class Election:
             f"Failover auth granted to {candidate.label} for epoch {view.current_epoch}",
         )
         desk.event("vote", candidate, str(view.current_epoch))
-        link = candidate.link if candidate.connected else candidate.inbound
-        desk.send(link, m.AuthAck(self.speaker.header()))
+        self.speaker.reply(candidate, m.AuthAck(self.speaker.header()))
 
     def _refusal(self, candidate: Node, header: Header) -> str:
         """Why a candidate doesn't get this voter's vote, or an empty text."""

@@ -66,7 +66,8 @@ class Ownership:
             if not sender.is_primary:
                 self.desk.view.make_primary(sender)
                 self.desk.changed()
-            if was_replica or sender.slots != header.slots:
+            disclaimed = self.desk.view.disclaimed & header.slots
+            if was_replica or sender.slots != header.slots or disclaimed:
                 self.hear_claims(sender, header.config_epoch, header.slots)
                 self._correct(sender, header)
         self._part_epochs(sender, header)
@@ -233,7 +234,7 @@ class Ownership:
                     f"Node {sender.label} has old slots configuration, sending an UPDATE "
                     f"message about {owner.label}",
                 )
-                self.speaker.update(sender.link, owner)
+                self.speaker.update(sender, owner)
 
     def on_update(self, message: m.Update) -> None:
         """Somebody tells this node of an owner under an epoch that it doesn't know."""

@@ -143,10 +143,14 @@ class Speaker:
             if node.is_voter or waits:
                 self.ping(node.link, m.PONG)
 
-    def update(self, link: Link | None, owner: Node) -> None:
-        """Tell the other end who owns slots that it wrongly claims."""
+    def reply(self, node: Node, message: Message) -> None:
+        """Answer a node by our own link to it, or by its link to us while ours is down."""
+        self.desk.send(node.link if node.connected else node.inbound, message)
+
+    def update(self, node: Node, owner: Node) -> None:
+        """Tell a node who owns slots that it wrongly claims."""
         slots = owner.slots & ~self.desk.view.disclaimed
-        self.desk.send(link, m.Update(self.header(), owner.id, owner.config_epoch, slots))
+        self.reply(node, m.Update(self.header(), owner.id, owner.config_epoch, slots))
 
     def publish(self, request: PublishAll) -> None:
         """Give a published message to everybody, or to this node's shard."""

@@ -96,3 +96,24 @@ def test_a_damaged_file_reads_or_is_corrupt_and_nothing_else(data):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from("0 a-@,:[\n=m"))
     with suppress(CorruptFile):
         load("".join(text), Random(1)).check()
+
+
+def test_a_real_server_reads_what_is_written(valkey_server, tmp_path):
+    view = load(VALKEY, Random(1))
+    view.nodes[TWO].availability_zone = "zone-1"
+    directory = tmp_path / "reader"
+    directory.mkdir()
+    (directory / "nodes.conf").write_text(dump(view))
+    server = valkey_server("--cluster-enabled", "yes", name="reader")
+    shown = server.call("CLUSTER", "NODES").decode()
+    for words in (line.split() for line in shown.splitlines()):
+        node = view.nodes[words[0]]
+        assert words[6] == str(node.serving_epoch)
+        assert words[8:9] == ([slots.to_text(node.slots)] if node.slots else [])
+        assert words[2].removeprefix("myself,").split(",")[0] == node.flag_words.split(",")[-1]
+    assert server.call("CLUSTER", "MYSHARDID").decode() == SHARD_A
+    written = (directory / "nodes.conf").read_text()
+    again = load(written, Random(2))
+    assert again.nodes.keys() == view.nodes.keys() and again.importing.keys() == {5}
+    assert again.nodes[TWO].availability_zone == "zone-1"
+    assert (again.current_epoch, again.last_vote_epoch) == (2, 1)
