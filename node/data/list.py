@@ -21,6 +21,7 @@ from node.data.span import span
 _ENDLESS = 1 << 62
 _UNKNOWN = -1  # the size of a list too long to be a listpack
 _OVERHEAD = Limits.ENTRY_OVERHEAD
+_FEW = 10  # so many elements are looked up one by one
 _NEAR = 128  # up to here walking to a place is cheaper than turning the deque
 
 
@@ -144,6 +145,8 @@ class List:
         O(S/64 + M) for M elements, S away from the nearer end."""
         items = self.items
         first, end = span(start, stop, len(items))
+        if end - first <= _FEW:
+            return [items[place] for place in range(first, end)]
         if first <= _NEAR:
             return list(islice(items, first, end))
         if len(items) - end <= _NEAR:

@@ -38,7 +38,7 @@ class Oracle:
             before = [shown for shown, _, _ in expected[max(0, number - 5) : number]]
             assert compare(ours, reply), f"{command}: ours {ours!r}, real {reply!r}; after {before}"
 
-    def ask(self, *commands: tuple[Arg, ...]) -> list[Any]:
+    def ask(self, *commands: tuple[Any, ...]) -> list[Any]:
         self.sock.sendall(b"".join(hiredis.pack_command(command) for command in commands))
         replies: list[Any] = []
         while len(replies) < len(commands):
