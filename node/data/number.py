@@ -7,7 +7,7 @@ Source: F. Loitsch, Printing Floating-Point Numbers Quickly and Accurately with 
 """
 
 from functools import cache
-from math import frexp
+from math import copysign, frexp, isinf, isnan
 
 INT64_MIN = -(1 << 63)
 INT64_MAX = (1 << 63) - 1
@@ -36,14 +36,14 @@ def format_double(number: float) -> bytes:
     Integral values up to 2**62 are written as integers, very large or small ones with an
     exponent (`1e+20`, `1.5e-7`); infinities are `inf` and `-inf`, not-a-number is `nan`.
     """
-    if number != number:
-        return b"nan"
-    if number in (float("inf"), float("-inf")):
+    if -_EXACT <= number <= _EXACT:
+        whole = int(number)
+        if whole == number:
+            return b"%d" % whole if whole or copysign(1, number) > 0 else b"-0"
+    elif isinf(number):
         return b"inf" if number > 0 else b"-inf"
-    if number == 0:
-        return b"-0" if str(number)[0] == "-" else b"0"
-    if -_EXACT <= number <= _EXACT and number == int(number):
-        return b"%d" % int(number)
+    elif isnan(number):
+        return b"nan"
     # With up to three decimals and fifteen digits Grisu2 can't miss the shortest text.
     text = repr(number)
     if len(text) < 17 and text[-4:].count(".") == 1:

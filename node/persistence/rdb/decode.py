@@ -29,6 +29,7 @@ from node.persistence.rdb.legacy import decode_intset, decode_ziplist, decode_zi
 
 _DOUBLE = Struct("<d").unpack_from
 _MILLISECONDS = Struct("<q").unpack_from
+_INTEGER_SIZES = {codes.INT8: 1, codes.INT16: 2, codes.INT32: 4}
 _LZF_GAIN = 264  # no compressed byte stands for more than this
 
 
@@ -93,7 +94,7 @@ def _special_string(buffer: bytes, at: int) -> tuple[bytes, int]:
     first = buffer[at]
     if first == codes.LZF:
         return _compressed_string(buffer, at)
-    size = {codes.INT8: 1, codes.INT16: 2, codes.INT32: 4}.get(first)
+    size = _INTEGER_SIZES.get(first)
     if size is None:
         raise RdbError("unknown encoding of a string", at)
     number = int.from_bytes(take(buffer, at + 1, size), "little", signed=True)
@@ -154,9 +155,17 @@ def block(buffer: bytes, at: int, unpack: Unpack) -> tuple[list[bytes], int]:
 
 
 def _decode_string(buffer: bytes, at: int, context: Context) -> tuple[bytes | int, int]:
-    if codes.INT8 <= buffer[at] <= codes.INT32:
-        text, at = string(buffer, at)
-        return int(text), at
+    first = buffer[at]
+    if 0x40 <= first < 0x80:  # the common ones without further calls
+        start = at + 2
+        end = start + ((first & 0x3F) << 8 | buffer[at + 1])
+        if end > len(buffer):
+            raise IndexError
+        return buffer[start:end], end
+    if first in _INTEGER_SIZES:
+        size = _INTEGER_SIZES[first]
+        number = int.from_bytes(take(buffer, at + 1, size), "little", signed=True)
+        return number, at + 1 + size
     return string(buffer, at)
 
 
