@@ -23,6 +23,7 @@ from random import Random
 from typing import Any
 
 from cluster import message as m
+from cluster.assignment import Assignment
 from cluster.desk import Desk, Facts, Options
 from cluster.effects import (
     AddSlots,
@@ -70,6 +71,7 @@ class Core:
         self._failure = Failure(desk, self._speaker)
         self._gossip = Gossip(desk, self._speaker, self._failure)
         self._ownership = Ownership(desk, self._speaker, self._gossip)
+        self._assignment = Assignment(desk, self._ownership)
         self._election = Election(desk, self._speaker, self._ownership)
         self._answers = self._table()
 
@@ -77,7 +79,7 @@ class Core:
 
     def start(self, now: int) -> list[Effect]:
         """The node is up and its bus port open: save the view and call everybody in it."""
-        self._desk.now = now
+        self._begin(now)
         if not self.view.restarted:
             self._desk.log("notice", f"No cluster configuration found, I'm {self.view.myself.id}")
         for node in self.view.order:
@@ -91,24 +93,29 @@ class Core:
     def tick(self, now: int) -> list[Effect]:
         """Time has passed."""
         desk = self._desk
-        desk.now = now
+        self._begin(now)
+        self._failure.awake_at = now
         self._describe_myself()
         self._gossip.tick()
         self._election.step_manual()
         desk.check_failover = True
         self._ownership.check_orphans()
-        self._ownership.announce_if_due()
+        self._assignment.announce_if_due()
         desk.check_state |= not self.view.ok
         return self._finish(save=desk.dirty)
 
+    def _begin(self, now: int) -> None:
+        self._desk.now = now
+        self._failure.notice_sleep()
+
     def next_wake(self) -> int | None:
         """When `tick` should be called, if before its regular time."""
-        times = (self._failure.wake_at(), self._election.wake_at(), self._ownership.wake_at())
+        times = (self._failure.wake_at(), self._election.wake_at(), self._assignment.wake_at())
         return min((time for time in times if time is not None), default=None)
 
     def accept(self, peer_ip: str, local_ip: str, now: int) -> int:
         """A node has connected from `peer_ip` to this node's `local_ip`: the link's number."""
-        self._desk.now = now
+        self._begin(now)
         return self._gossip.accept(peer_ip, local_ip).id
 
     def link_up(self, link: int, now: int) -> list[Effect]:
@@ -132,7 +139,7 @@ class Core:
         return self._finish()
 
     def _known(self, link: int, now: int) -> Link | None:
-        self._desk.now = now
+        self._begin(now)
         return self.view.links.get(link)
 
     def receive(self, link: int, message: Message, now: int) -> list[Effect]:
@@ -208,7 +215,7 @@ class Core:
 
     def ask(self, request: Request, now: int) -> tuple[object, list[Effect]]:
         """Do what a command wants: its result and effects, or `ClusterError` and no change."""
-        self._desk.now = now
+        self._begin(now)
         try:
             result = self._answers[type(request)](request)
         except ClusterError:
@@ -218,13 +225,13 @@ class Core:
 
     def _table(self) -> dict[type, Callable[[Any], object]]:
         """Who answers which request."""
-        ownership = self._ownership
+        ownership, assignment = self._ownership, self._assignment
         return {
             Meet: self._gossip.meet,
-            AddSlots: ownership.add_slots,
-            DelSlots: ownership.del_slots,
-            FlushSlots: ownership.flush_slots,
-            SetSlot: ownership.set_slot,
+            AddSlots: assignment.add_slots,
+            DelSlots: assignment.del_slots,
+            FlushSlots: assignment.flush_slots,
+            SetSlot: assignment.set_slot,
             BumpEpoch: self._bump_epoch,
             SetConfigEpoch: ownership.set_config_epoch,
             Forget: self._forget,
@@ -234,7 +241,7 @@ class Core:
             SaveConfig: self._save_config,
             CountFailureReports: self._count_reports,
             PublishAll: self._speaker.publish,
-            Loaded: ownership.loaded,
+            Loaded: assignment.loaded,
         }
 
     def _bump_epoch(self, request: BumpEpoch) -> str:

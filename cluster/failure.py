@@ -36,6 +36,8 @@ class Failure:
         self._first_look = 0
         self._minority_at = 0
         self._reason = ""
+        # The last tick.
+        self.awake_at = 0
 
     # ---- suspicion
 
@@ -162,14 +164,30 @@ class Failure:
         if up != view.ok:
             if up and myself.is_primary and desk.now < self._may_rejoin_at():
                 return
-            view.ok = up
-            view.version += 1
-            state = "ok" if up else "fail"
-            desk.log("notice" if up else "warning", f"Cluster state changed: {state}")
-            desk.event("state", myself, state)
+            self._set_state(up)
         if reason and reason != self._reason and view.voters:
             desk.log("warning", f"Cluster is currently down: {reason}")
         self._reason = reason
+
+    def _set_state(self, up: bool) -> None:
+        desk, state = self.desk, "ok" if up else "fail"
+        desk.view.ok = up
+        desk.view.version += 1
+        desk.log("notice" if up else "warning", f"Cluster state changed: {state}")
+        desk.event("state", desk.myself, state)
+
+    def notice_sleep(self) -> None:
+        """A primary that was stopped for the node timeout may have been replaced since: it is
+        down, as if it came from a minority, until there was time to be told."""
+        desk, view = self.desk, self.desk.view
+        slept = desk.now - self.awake_at
+        if not self.awake_at or slept <= desk.options.node_timeout:
+            return
+        self.awake_at = desk.now
+        if desk.myself.is_voter and view.voters > 1 and view.ok:
+            desk.log("warning", f"Not running for {slept} milliseconds, waiting for news.")
+            self._minority_at = desk.now
+            self._set_state(False)
 
     def wake_at(self) -> int | None:
         """When the state may change by the mere passing of time."""

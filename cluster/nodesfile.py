@@ -120,22 +120,24 @@ def _view_of(entries: list[_Entry], rng: Random, now: int) -> View:
 
 def _node(entry: _Entry, rng: Random, now: int) -> Node:
     """The node of a line, but for its role and slots."""
-    if len(entry.node_id) != 40 or not entry.node_id.isalnum():
+    if not _is_id(entry.node_id):
         raise CorruptFile(f"nodes.conf:{entry.number}: not a node id: {entry.node_id}")
     flags = entry.flags & ~(REPLICA | PRIMARY)
     node = Node(entry.node_id, "", flags=flags, created=now)
     where, *auxiliary = entry.address.split(",")
-    try:
-        node.ip, node.port, node.bus_port = _address(where)
-    except ValueError:
-        raise CorruptFile(f"nodes.conf:{entry.number}: not an address: {where}") from None
     node.hostname = auxiliary[0] if auxiliary else ""
     fields = dict(field.partition("=")[::2] for field in auxiliary[1:])
+    try:
+        node.ip, node.port, node.bus_port = _address(where)
+        node.tls_port = _port(fields.get("tls-port", ""))
+        node.port = _port(fields.get("tcp-port", "")) or node.port
+    except ValueError:
+        raise CorruptFile(f"nodes.conf:{entry.number}: not an address: {entry.address}") from None
     node.human_name = fields.get("nodename", "")
     node.availability_zone = fields.get("availability-zone", "")
-    node.tls_port = int(fields.get("tls-port", "0") or "0")
-    node.port = int(fields.get("tcp-port", "0") or "0") or node.port
     node.shard_id = fields.get("shard-id", "") or new_id(rng)
+    if not _is_id(node.shard_id):
+        raise CorruptFile(f"nodes.conf:{entry.number}: not a shard id: {node.shard_id}")
     if not (node.ip or node.flags & MYSELF):
         node.flags |= NOADDR
     # Times of the clock before the restart say nothing about pings of this run.
@@ -145,11 +147,25 @@ def _node(entry: _Entry, rng: Random, now: int) -> Node:
     return node
 
 
+def _is_id(text: str) -> bool:
+    return len(text) == 40 and text.isascii() and text.isalnum()
+
+
 def _address(text: str) -> tuple[str, int, int]:
     """ip, port and bus port of `ip:port@bus`, or of `ip:port` in files older than Redis 4."""
     where, _, bus_port = text.partition("@")
-    ip, _, port = where.rpartition(":")
-    return ip, int(port), int(bus_port) if bus_port else int(port) + 10000
+    ip, colon, port = where.rpartition(":")
+    if not colon:
+        raise ValueError(text)
+    return ip, _port(port), _port(bus_port) or _port(port) + 10000
+
+
+def _port(text: str) -> int:
+    """A port number, 0 for none; ValueError if it is neither."""
+    port = int(text or "0")
+    if not 0 <= port < 65536:
+        raise ValueError(text)
+    return port
 
 
 def _place(view: View, node: Node, entry: _Entry) -> None:

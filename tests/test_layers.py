@@ -26,6 +26,7 @@ ROWS = {
     8: "node.process node.turns node.streams node.replication.links node.server node.__main__",
     9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk",
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
+    "cluster.assignment "
     "cluster.migration cluster.nodesfile cluster.core",
     11: "cluster.routing cluster.commands",
     12: "cluster.simulation cluster.checks",

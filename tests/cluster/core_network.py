@@ -6,9 +6,12 @@ process (connections to it are refused), `freeze` stops one (nothing comes from 
 
 import heapq
 import os
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from cluster import effects as fx
 from cluster import message as m
@@ -48,12 +51,12 @@ class Host:
 class Network:
     """Virtual time and the wires between hosts."""
 
-    def __init__(self, size: int, seed: int = 1, delay: int = 1, **options: object) -> None:
+    def __init__(self, size: int, seed: int = 1, delay: int = 1, **options: Any) -> None:
         self.rng = Random(seed)
         self.now = START
         self.delay = delay
         self.options = options
-        self.queue: list[tuple[int, int, object]] = []
+        self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.order = count()
         self.trace: list[str] | None = None
         self.hosts = [self._boot(number, "") for number in range(1, size + 1)]
@@ -70,7 +73,7 @@ class Network:
         self.carry_out(host, host.core.start(self.now))
         self.at(TICK, lambda: self._tick(host))
 
-    def at(self, delay: int, action: object) -> None:
+    def at(self, delay: int, action: Callable[[], None]) -> None:
         heapq.heappush(self.queue, (self.now + delay, next(self.order), action))
 
     def _tick(self, host: Host) -> None:
@@ -90,10 +93,10 @@ class Network:
                 case fx.Save():
                     host.disk = effect.text
                 case fx.Connect():
-                    self.at(self.delay, lambda e=effect: self._connect(host, e))
+                    self.at(self.delay, partial(self._connect, host, effect))
                 case fx.Send():
                     data = m.encode(effect.message)
-                    self.at(self.delay, lambda n=effect.link, d=data: self._deliver(host, n, d))
+                    self.at(self.delay, partial(self._deliver, host, effect.link, data))
                 case fx.Close():
                     self._hang_up(host, effect.link)
                 case fx.Follow():
@@ -230,7 +233,7 @@ class Network:
 
     def check_transcript(self, name: str) -> None:
         """Compare the trace with the kept one; with WRITE_TRANSCRIPTS=1 set, keep this one."""
-        text = "".join(f"{line}\n" for line in self.trace)
+        text = "".join(f"{line}\n" for line in self.trace or [])
         path = TRANSCRIPTS / f"{name}.txt"
         if os.environ.get("WRITE_TRANSCRIPTS"):
             path.write_text(text)

@@ -185,3 +185,13 @@ def test_cluster_info_counts_what_failed(kind):
     assert info["cluster_state"] == "fail"
     assert info[kind] == {"cluster_slots_fail": 5461, "cluster_nodes_fail": 1}[kind]
     assert info["cluster_slots_ok"] == 16384 - 5461 and info["cluster_size"] == 3
+
+
+def test_a_primary_that_was_stopped_is_down_until_it_could_be_told_news():
+    net = cluster()
+    stopped = net.hosts[0]
+    stopped.frozen = True
+    net.run(TIMEOUT + 200)
+    stopped.frozen = False
+    net.run_until(lambda: not stopped.core.view.ok, 100)
+    assert net.run_until(lambda: stopped.core.view.ok) >= TIMEOUT - 100
