@@ -56,6 +56,14 @@ class Hash:
             twin._heap = self._heap.copy()
         return twin
 
+    def expect(self, count: int) -> None:
+        """Choose the encoding as HSET does, by the number of pairs it was given, repeated or not.
+
+        For a command with several pairs, before it sets them. O(1).
+        """
+        if count > self.limits.hash_max_listpack_entries:
+            self.large = True
+
     def set(self, field: bytes, value: bytes, *, keep_deadline: bool = False) -> bool:
         """Give a field a value, without a deadline unless told; True if it is new. O(1)."""
         fields = self.fields

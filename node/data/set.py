@@ -179,3 +179,25 @@ def difference(sets: Sequence[Set | None]) -> list[bytes]:
         return []
     places = [other.place for other in others if other is not None]
     return [m for m in first.members() if not any(m in place for place in places)]
+
+
+def stored_difference(limits: Limits, sets: Sequence[Set | None]) -> Set:
+    """The difference() as a new set, in the encoding in which SDIFFSTORE leaves it. O(N*M).
+
+    Where there is much to look up, Redis copies the first set and removes the others' members from
+    the copy, whose encoding then is that of the first.
+    """
+    first, *others = sets
+    present = [other for other in others if other]
+    found = difference(sets)
+    if first is None:
+        return Set(limits)
+    lookups = len(first) * (1 + len(present)) // 2
+    if lookups <= len(first) + sum(map(len, present)):
+        return Set(limits, found)
+    result = Set(limits, first.members())
+    kept = dict.fromkeys(found)
+    for member in first.order:
+        if member not in kept:
+            result.remove(member)
+    return result

@@ -29,6 +29,16 @@ def test_agrees_with_a_real_server(oracle) -> None:
         oracle.expect(len(ours), "HLEN", key)
 
 
+def test_encoding_of_a_key_made_by_many_pairs(oracle) -> None:
+    for count in (512, 513):
+        ours = Hash(Limits())
+        ours.expect(count)
+        ours.set(b"a", b"1")
+        oracle.one("DEL", "k")
+        oracle.one("HSET", "k", *["a", "1"] * count)
+        oracle.expect(ours.encoding(), "OBJECT", "ENCODING", "k")
+
+
 def test_field_deadlines() -> None:
     ours = Hash(Limits(), {b"a": b"1", b"b": b"2", b"c": b"3"})
     assert ours.next_deadline() is None and not ours.set_deadline(b"none", 5)

@@ -75,9 +75,12 @@ def test_algebra_agrees_with_a_real_server(oracle) -> None:
         oracle.expect(sets.difference(values), "SDIFF", *keys, compare=as_sets)
         card = len(sets.intersection(values, limit))
         oracle.expect(card, "SINTERCARD", len(keys), *keys, "LIMIT", limit)
-        for command, result in (("SUNION", sets.union), ("SINTER", sets.intersection)):
-            stored = Set(limits, result(values))
-            oracle.expect(len(stored), f"{command}STORE", "d", *keys)
+        for command, stored in (
+            ("SUNIONSTORE", Set(limits, sets.union(values))),
+            ("SINTERSTORE", Set(limits, sets.intersection(values))),
+            ("SDIFFSTORE", sets.stored_difference(limits, values)),
+        ):
+            oracle.expect(len(stored), command, "d", *keys)
             if stored:
                 oracle.expect(stored.encoding(), "OBJECT", "ENCODING", "d")
         oracle.settle()
