@@ -1,5 +1,25 @@
 """The commands, a file per group; importing this package fills node.command.TABLE."""
 
-from node.commands import connection, list, string
+from node.commands import (
+    bitmap,
+    client,
+    connection,
+    expire,
+    keyspace,
+    list,
+    pubsub,
+    string,
+    transactions,
+)
 
-__all__ = ["connection", "list", "string"]
+__all__ = [
+    "bitmap",
+    "client",
+    "connection",
+    "expire",
+    "keyspace",
+    "list",
+    "pubsub",
+    "string",
+    "transactions",
+]

@@ -30,6 +30,14 @@ def count(arg: bytes, error: ReplyError = MUST_BE_POSITIVE, low: int = 0) -> int
     return number
 
 
+def integer_between(arg: bytes, low: int, high: int, error: ReplyError) -> int:
+    """An integer from low to high, both included; raises `error` for anything else."""
+    number = integer(arg, error)
+    if not low <= number <= high:
+        raise error
+    return number
+
+
 def signed_count(arg: bytes) -> int:
     """An integer whose absolute value is one as well; raises ReplyError."""
     number = integer(arg)

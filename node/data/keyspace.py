@@ -45,6 +45,7 @@ MISS = 1 << 10
 Value = Any
 T = TypeVar("T")
 ChangeListener = Callable[["Database", bytes, bytes, int], None]
+KeyListener = Callable[["Database", bytes], None]
 
 
 def hash_part(key: bytes) -> int:
@@ -63,6 +64,12 @@ class Keyspace:
     on_expired: called to delete a key whose time has come; without it the key is just dropped.
     part_of: key -> part.
     hits, misses: lookups by commands that read.
+    on_miss: called when such a command finds no key; None while nobody wants to know.
+    on_new: called when a key comes into being, before `touch`; None while nobody wants to know.
+    on_reset: called before a whole database is emptied or exchanged, with the one that takes its
+    place, or None.
+    watched_since_ms: since when accesses of keys are noted, None before; see `watch_accesses`.
+    noting: whether they are just now; a client may ask not to count.
     """
 
     databases: "list[Database]" = attrs.field(init=False)
@@ -77,6 +84,11 @@ class Keyspace:
     expired: int = 0
     on_change: ChangeListener | None = None
     on_expired: Callable[["Database", bytes], None] | None = None
+    on_miss: KeyListener | None = None
+    on_new: KeyListener | None = None
+    on_reset: "list[Callable[[Database, Database | None], None]]" = attrs.field(factory=list)
+    watched_since_ms: int | None = None
+    noting: bool = True
     limits: Any = None
     _listeners: tuple[ChangeListener, ...] = ()
 
@@ -113,24 +125,41 @@ class Keyspace:
     def swap(self, first: int, second: int) -> None:
         """Exchange two databases' contents; sessions keep the numbers they selected."""
         a, b = self.databases[first], self.databases[second]
+        for listener in self.on_reset:
+            listener(a, b)
+            listener(b, a)
         a.parts, b.parts = b.parts, a.parts
         a.expires, b.expires = b.expires, a.expires
         a.size, b.size = b.size, a.size
+        a.accesses, b.accesses = b.accesses, a.accesses
+
+    def watch_accesses(self) -> None:
+        """Note from here on when each key was last accessed, for OBJECT IDLETIME and eviction.
+
+        That takes half the time of a lookup again and memory for every key, so nodes don't do it
+        until somebody wants to know.
+        """
+        if self.watched_since_ms is None:
+            self.watched_since_ms = self.now_ms
+            for db in self.databases:
+                db.__class__ = WatchedDatabase
 
 
 class Database:
     """One numbered database.
 
     parts: per part a dict key -> value. expires: deadlines. size: number of keys.
+    accesses: when a key was last accessed, in milliseconds; see `Keyspace.watch_accesses`.
     """
 
-    __slots__ = ("expires", "index", "keyspace", "parts", "size")
+    __slots__ = ("accesses", "expires", "index", "keyspace", "parts", "size")
 
     def __init__(self, keyspace: Keyspace, index: int) -> None:
         self.keyspace = keyspace
         self.index = index
         self.parts: list[dict[bytes, Value]] = [_EMPTY] * PARTS
         self.expires = Deadlines()
+        self.accesses: dict[bytes, int] = {}
         self.size = 0
 
     # --- one key ---------------------------------------------------------------------------------
@@ -140,6 +169,41 @@ class Database:
         if key in self.expires and self.is_expired(key):
             return None
         return self.parts[self.keyspace.part_of(key)].get(key)
+
+    def peek(self, key: bytes) -> Value | None:
+        """As `get`, but no access: for commands that ask about a key. O(1)."""
+        return Database.get(self, key)
+
+    def read(self, key: bytes) -> Value | None:
+        """As `get`, for a command that only reads: counts a hit or a miss."""
+        value = self.get(key)
+        if value is None:
+            self.miss(key)
+        else:
+            self.keyspace.hits += 1
+        return value
+
+    def miss(self, key: bytes) -> None:
+        """A command that only reads has found no key."""
+        keyspace = self.keyspace
+        keyspace.misses += 1
+        if keyspace.on_miss is not None:
+            keyspace.on_miss(self, key)
+
+    def ask(self, key: bytes) -> bool:
+        """Whether the key is there, for a command that only reads: no access, but a hit or miss."""
+        if self.peek(key) is None:
+            self.miss(key)
+            return False
+        self.keyspace.hits += 1
+        return True
+
+    def read_string(self, key: bytes) -> bytes | int | bytearray | None:
+        """As `find_string`, for a command that only reads: counts a hit or a miss."""
+        value = self.read(key)
+        if value is None or type(value) in _STRINGS:
+            return value
+        raise WRONG_TYPE
 
     def find(self, key: bytes, kind: type[T]) -> T | None:
         """The value if it is of that class, None if there is none; raises WRONG_TYPE."""
@@ -180,7 +244,10 @@ class Database:
             part = self.parts[i] = {}
         before = len(part)
         part[key] = value
-        self.size += len(part) - before
+        if len(part) != before:
+            self.size += 1
+            if self.keyspace.on_new is not None:
+                self.keyspace.on_new(self, key)
 
     def remove(self, key: bytes) -> Value | None:
         """Take a key out with its deadline; its value, or None where there was none."""
@@ -197,7 +264,24 @@ class Database:
         return value
 
     def exists(self, key: bytes) -> bool:
-        return self.get(key) is not None
+        return self.peek(key) is not None
+
+    def move(self, key: bytes, target: "Database", name: bytes) -> None:
+        """Give a key that is there another name or database, where whatever is there goes."""
+        value = self.parts[self.keyspace.part_of(key)][key]
+        at_ms = self.expires.get(key)
+        self.drop(key)
+        target.drop(name)
+        target.put(name, value)
+        if at_ms is not None:
+            target.expires.arm(name, at_ms)
+
+    def idle_ms(self, key: bytes) -> int:
+        """Milliseconds since the last access to a key, as far as it is known: at least so long,
+        if it has not been accessed since `watch_accesses`."""
+        since_ms = self.keyspace.watched_since_ms
+        at_ms = self.accesses.get(key, since_ms)
+        return max(0, self.keyspace.now_ms - at_ms) if at_ms is not None else 0
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -238,9 +322,12 @@ class Database:
 
     def flush(self) -> int:
         """Drop every key; the number of keys dropped."""
+        for listener in self.keyspace.on_reset:
+            listener(self, None)
         dropped, self.size = self.size, 0
         self.parts = [_EMPTY] * PARTS
         self.expires = Deadlines()
+        self.accesses = {}
         return dropped
 
     # --- many keys -------------------------------------------------------------------------------
@@ -262,6 +349,7 @@ class Database:
         if keys is not _EMPTY:
             for key in keys:
                 self.expires.pop(key, None)
+                self.accesses.pop(key, None)
             self.size -= len(keys)
             self.parts[part] = _EMPTY
         return len(keys)
@@ -273,6 +361,8 @@ class Database:
         a key that is there from the first call to the last is returned.
         """
         keys: list[bytes] = []
+        if cursor >= PARTS:
+            return 0, []
         while cursor < PARTS:
             keys.extend(self.parts[cursor])
             cursor += 1
@@ -299,8 +389,32 @@ class Database:
         assert all(part_of(key) == i for i, part in enumerate(self.parts) for key in part)
         assert self.size == sum(map(len, self.parts))
         assert all(key in self.parts[part_of(key)] for key in self.expires)
+        assert all(key in self.parts[part_of(key)] for key in self.accesses)
         assert not _EMPTY
         self.expires.check()
+
+
+class WatchedDatabase(Database):
+    """A database that notes when its keys are accessed; what `watch_accesses` makes of others.
+
+    A class of its own, so that those who don't need this don't even pay for the question.
+    """
+
+    __slots__ = ()
+
+    def get(self, key: bytes) -> Value | None:
+        value = Database.get(self, key)
+        if value is not None and self.keyspace.noting:
+            self.accesses[key] = self.keyspace.now_ms
+        return value
+
+    def _insert(self, key: bytes, value: Value) -> None:
+        Database._insert(self, key, value)
+        self.accesses[key] = self.keyspace.now_ms
+
+    def drop(self, key: bytes) -> Value | None:
+        self.accesses.pop(key, None)
+        return Database.drop(self, key)
 
 
 _STRINGS = frozenset((bytes, int, bytearray))
