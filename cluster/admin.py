@@ -140,11 +140,17 @@ class Formation:
         except trio.TooSlowError:
             raise FormationFailed(f"not ready after {timeout:g} s") from None
         except (OSError, ConnectionLost) as error:
-            self.alive()
+            await self._hear_last_words()
             raise FormationFailed(f"lost a node: {error}") from error
         finally:
             for connection in self._connections:
                 connection.close()
+
+    async def _hear_last_words(self) -> None:
+        """A connection breaks a moment before its process has ended and can be asked why."""
+        for _ in range(40):
+            self.alive()
+            await trio.sleep(POLL)
 
     async def _form(self) -> None:
         await self._connect()
