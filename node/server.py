@@ -222,20 +222,22 @@ def collect_little() -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
-def open_tcp(config: Config) -> list[socket.socket]:
-    """Listening sockets for every address of `bind`; raises OSError naming the address."""
+def open_tcp(config: Config, port: int = 0) -> list[socket.socket]:
+    """Listening sockets for every address of `bind`, at `port` or the directive's; raises OSError
+    naming the address."""
+    port = port or config.port
     sockets: list[socket.socket] = []
     try:
         for address in config.bind:
             optional, address = address.startswith("-"), address.removeprefix("-")
             try:
-                sockets.append(_listen_on(address, config))
+                sockets.append(_listen_on(address, port, config.tcp_backlog))
             except OSError as error:
                 if optional or (address == "::*" and error.errno == 97):
                     continue
                 raise OSError(
                     error.errno,
-                    f"Could not create server TCP listening socket {address}:{config.port}: "
+                    f"Could not create server TCP listening socket {address}:{port}: "
                     f"bind: {error.strerror}",
                 ) from None
     except OSError:
@@ -245,7 +247,7 @@ def open_tcp(config: Config) -> list[socket.socket]:
     return sockets
 
 
-def _listen_on(address: str, config: Config) -> socket.socket:
+def _listen_on(address: str, port: int, backlog: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     host = {"*": "0.0.0.0", "::*": "::"}.get(address, address)
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -253,8 +255,8 @@ def _listen_on(address: str, config: Config) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, config.port))
-        sock.listen(config.tcp_backlog)
+        sock.bind((host, port))
+        sock.listen(backlog)
         sock.setblocking(False)
     except BaseException:
         sock.close()

@@ -19,7 +19,9 @@ class Topology(Protocol):
     """
 
     clustered: bool
-    mine: bytearray | None
+
+    @property
+    def mine(self) -> bytearray | None: ...
 
     def slot_of(self, key: bytes) -> int:
         """The part of the keyspace where a key is kept."""

@@ -28,10 +28,10 @@ ROWS = {
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
     "cluster.assignment "
     "cluster.migration cluster.nodesfile cluster.core",
-    11: "cluster.routing cluster.commands",
+    11: "cluster.directives cluster.routing cluster.member cluster.commands",
     12: "cluster.simulation cluster.checks",
-    13: "cluster.bus cluster.server cluster.client cluster.processes cluster.admin cluster.status "
-    "cluster.launcher cluster.workload cluster.observer cluster.report cluster.drill "
+    13: "cluster.configfile cluster.bus cluster.server cluster.client cluster.processes "
+    "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer cluster.report cluster.drill "
     "cluster.__main__",
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names.split()}
