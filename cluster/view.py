@@ -11,6 +11,7 @@ from random import Random
 
 from attrs import define, field
 
+from cluster.message import TYPE_NAMES
 from cluster.slots import EVERY_SLOT, SLOTS, members, ranges, to_text
 
 # Flags of a node, as the bus carries them.
@@ -394,7 +395,11 @@ class View:
             ("cluster_my_epoch", self.myself.serving_epoch),
         ]
         for counts, direction in ((self.sent, "sent"), (self.received, "received")):
-            fields += [(f"cluster_stats_messages_{k}_{direction}", n) for k, n in counts.items()]
+            fields += [
+                (f"cluster_stats_messages_{kind}_{direction}", counts[kind])
+                for kind in TYPE_NAMES
+                if kind in counts
+            ]
             fields.append((f"cluster_stats_messages_{direction}", sum(counts.values())))
         return fields
 
