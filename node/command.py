@@ -62,14 +62,11 @@ FLAG_NAMES = (
     (ASKING, b"asking"),
     (FAST, b"fast"),
     (NO_AUTH, b"no_auth"),
-    (MAY_REPLICATE, b"may_replicate"),
     (NO_MANDATORY_KEYS, b"no_mandatory_keys"),
     (NO_MULTI, b"no_multi"),
     (ALLOW_BUSY, b"allow_busy"),
     (NO_ASYNC_LOADING, b"no_async_loading"),
-    (TOUCHES_ARBITRARY_KEYS, b"touches_arbitrary_keys"),
     (MOVABLE_KEYS, b"movablekeys"),
-    (ALL_DBS, b"all_dbs"),
 )
 
 UNBOUNDED = 1 << 31
@@ -139,11 +136,6 @@ class Usage:
         self.high = UNBOUNDED if variable else self.low
         self._options = _options(self.parts)
         self._places = 1 + max((option.place for option in self._options.values()), default=-1)
-
-    @property
-    def arity(self) -> int:
-        """As COMMAND INFO gives it: negative for 'at least'."""
-        return self.low if self.high != UNBOUNDED else -self.low
 
     def options(self, args: list[bytes], start: int, then: bool = False) -> tuple[list[Any], int]:
         """Parse the optional tokens from args[start] on.
@@ -306,11 +298,17 @@ class Keys:
 
     def moves(self) -> bool:
         """Whether other arguments say where these keys are."""
-        return self.keyword is not None or self.count_at is not None
+        return self.keyword is not None or self.count_at is not None or self.is_unknown()
+
+    def is_unknown(self) -> bool:
+        """Whether only the command itself can tell (`first` is 0)."""
+        return not self.first
 
     def find(self, args: Sequence[bytes]) -> Iterable[int]:
         """Indices of the keys among these arguments; none where the arguments make no sense."""
         first = self.first
+        if not first:
+            return ()
         if self.keyword is not None:
             first = self._search(args)
             if first < 0:
@@ -393,7 +391,8 @@ class Row:
 
     @property
     def arity(self) -> int:
-        return self.usage.arity
+        """As COMMAND INFO gives it: negative for 'at least'."""
+        return self.low if self.high == self.low else -self.low
 
     @property
     def summary(self) -> str:
@@ -452,7 +451,12 @@ def command(
             high=line.high if arity is None else (UNBOUNDED if arity < 0 else arity),
             keys=specs,
             single_key=_is_single_key(specs) and "find_keys" not in more,
-            categories=_categories(flags, group, categories),
+            categories=_categories(
+                flags,
+                group,
+                categories,
+                line.words == 1 and line.name.decode().upper() in CONTAINERS,
+            ),
             **more,
         )
         _enter(row)
@@ -489,15 +493,14 @@ _GROUP_CATEGORIES = {
     "bitmap": "bitmap",
     "hyperloglog": "hyperloglog",
     "geo": "geo",
-    "pubsub": "pubsub",
     "transactions": "transaction",
     "scripting": "scripting",
     "connection": "connection",
 }
 
 
-def _categories(flags: int, group: str, extra: str) -> tuple[bytes, ...]:
-    names = [_GROUP_CATEGORIES[group]] if group in _GROUP_CATEGORIES else []
+def _categories(flags: int, group: str, extra: str, container: bool) -> tuple[bytes, ...]:
+    names = [_GROUP_CATEGORIES[group]] if group in _GROUP_CATEGORIES and not container else []
     names += extra.split()
     names += ["write"] if flags & WRITE else []
     names += ["read"] if flags & READONLY and group != "scripting" else []

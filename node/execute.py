@@ -5,13 +5,18 @@ neither gate, its arity fits, its slot is here) is called at once; everything el
 gate.admit first. Whatever changed data goes through `finish`.
 """
 
+import contextlib
 import logging
 from binascii import crc_hqx
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from node import gate
-from node.command import Row, find_row
-from node.replies import NO_REPLY, OK, PENDING, ReplyError, Wait
+from node.command import NO_AUTH, Row, find_row
+from node.persistence.log import BOTH, REPLICAS
+from node.replies import NO_REPLY, NOT_AUTHENTICATED, OK, PENDING, Encoded, ReplyError, Wait
 from node.resp import encode
 from node.session import REPLY_ON, REPLY_SKIP, REPLY_SKIP_NEXT, Session
 
@@ -19,6 +24,19 @@ if TYPE_CHECKING:
     from node.node import Node
 
 _log = logging.getLogger(__name__)
+
+# What `session.effects` is where the command's effects have been logged already.
+LOGGED: list[list[bytes]] = []
+
+
+@attrs.define(eq=False)
+class Unit:
+    """Effects that belong together: of a transaction or a script."""
+
+    effects: list[tuple[int, list[bytes], int]] = attrs.field(factory=list)
+
+    def add(self, db: int, effects: list[list[bytes]], audience: int = BOTH) -> None:
+        self.effects += [(db, effect, audience) for effect in effects]
 
 
 def run(
@@ -37,6 +55,8 @@ def run(
     dirty = start = keyspace.dirty
     mark = log.mark() if chunk is not None and log.active else 0
     reply = session.output.append
+    node.pubsub.current = session
+    row: Row | None
     value: Any
     rest = iter(requests)
     for args in rest:
@@ -48,14 +68,13 @@ def run(
                 or not row.low <= len(args) <= row.high
                 or (mine is not None and not _is_here(node, mine, row, args))
             ):
-                row = find_row(rows, args)
-                value = gate.admit(node, session, row, args)
-                if value is None:
+                row, value = admit(node, session, args)
+                if row is not None:
                     value = row.handler(session, args)
             else:
                 value = row.handler(session, args)
         except ReplyError as error:
-            value = refuse(node, session, row, error)
+            value = fail(node, session, row, error)
         except Exception:
             value = crash(session, args)
         if keyspace.dirty != dirty:
@@ -63,6 +82,8 @@ def run(
                 finish(node, session, args)
             if blocking.ready:
                 blocking.serve()
+            if session.late:
+                value = _with_late(session, value)
             dirty = keyspace.dirty
         if session.reply_mode != REPLY_ON:
             value = _muted(session, value)
@@ -81,8 +102,13 @@ def run(
             reply(encode(value, session.protocol))
         if row is not None:
             row.calls += 1
+            session.last_row = row
         if session.closing:
             break
+    node.pubsub.current = None
+    if session.late:
+        session.output += session.late
+        session.late.clear()
     if keyspace.dirty != start and log.active:
         log.writers.append(session)
         if chunk is not None:
@@ -112,23 +138,76 @@ def run_again(node: "Node", session: Session, args: list[bytes]) -> Any:
     return value
 
 
-def _call(node: "Node", session: Session, args: list[bytes]) -> Any:
-    keyspace = node.keyspace
-    dirty = keyspace.dirty
+def execute_all(
+    node: "Node",
+    session: Session,
+    commands: Iterable[tuple[Row, list[bytes]]],
+    collect: Callable[[Any], None],
+) -> None:
+    """Run admitted commands as one: who reads the log gets their effects as a whole.
+
+    collect: takes each reply; a refusal is a ReplyError.
+    """
+    with unit(node, session):
+        for row, args in commands:
+            value = _invoke(node, session, row, args)
+            collect(answer_now(value) if type(value) is Wait else value)
+
+
+@contextlib.contextmanager
+def unit(node: "Node", session: Session) -> Iterator[None]:
+    """Log what happens inside as one, and not the command that brings it about."""
+    outer = node.unit
+    inner = node.unit = Unit() if outer is None else outer
+    try:
+        yield
+    finally:
+        node.unit = outer
+    if outer is None:
+        node.log.append_unit(inner.effects)
+    session.effects = LOGGED
+
+
+def log_beside(node: "Node", session: Session, args: list[bytes]) -> None:
+    """Log for replicas only a command that changes no data: PUBLISH."""
+    if not node.log.active or session.from_primary:
+        return
+    if node.unit is not None:
+        node.unit.add(session.db.index, [args], REPLICAS)
+    else:
+        node.log.append(session.db.index, [args], REPLICAS)
+
+
+def admit(node: "Node", session: Session, args: list[bytes]) -> tuple[Row | None, Any]:
+    """The long way to a row: (row, None) for a command that may run, (None, reply) otherwise."""
     row = None
     try:
         row = find_row(node.rows, args)
         value = gate.admit(node, session, row, args)
-        if value is None:
-            value = row.handler(session, args)
     except ReplyError as error:
-        value = refuse(node, session, row, error)
+        return None, reject(node, session, row, error)
+    return (row, None) if value is None else (None, value)
+
+
+def _call(node: "Node", session: Session, args: list[bytes]) -> Any:
+    row, value = admit(node, session, args)
+    return value if row is None else _invoke(node, session, row, args)
+
+
+def _invoke(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any:
+    """Run an admitted command outside the turn of its client."""
+    keyspace = node.keyspace
+    dirty = keyspace.dirty
+    value: Any
+    try:
+        value = row.handler(session, args)
+    except ReplyError as error:
+        value = fail(node, session, row, error)
     except Exception:
         value = crash(session, args)
     if keyspace.dirty != dirty and (node.log.active or session.effects is not None):
         finish(node, session, args)
-    if row is not None:
-        row.calls += 1
+    row.calls += 1
     return value
 
 
@@ -142,7 +221,7 @@ def finish(node: "Node", session: Session, args: list[bytes]) -> None:
     """Log what a command did: its own words, or the effects its handler named instead."""
     effects, session.effects = session.effects, None
     log = node.log
-    if not log.active or session.from_primary:
+    if not log.active or session.from_primary or effects is LOGGED:
         return
     if node.unit is not None:
         node.unit.add(session.db.index, effects or [args])
@@ -152,14 +231,26 @@ def finish(node: "Node", session: Session, args: list[bytes]) -> None:
         log.append(session.db.index, effects)
 
 
-def refuse(node: "Node", session: Session, row: Row | None, error: ReplyError) -> ReplyError:
-    """Count a refusal; inside MULTI it spoils the transaction."""
+def reject(node: "Node", session: Session, row: Row | None, error: ReplyError) -> ReplyError:
+    """Count a command that may not run; inside MULTI that spoils the transaction."""
+    if not session.authenticated and not (row is not None and row.flags & NO_AUTH):
+        error = NOT_AUTHENTICATED
+    if row is not None:
+        row.rejected += 1
+        if row.name == b"exec":
+            error = gate.abort(session, error)
+    if session.transaction is not None:
+        session.transaction.spoiled = True
+    node.observe.errors.count(error)
+    return error
+
+
+def fail(node: "Node", session: Session, row: Row | None, error: ReplyError) -> ReplyError:
+    """Count a command that ran and ended in an error."""
     session.effects = None
     node.observe.errors.count(error)
     if row is not None:
         row.failed += 1
-    if session.transaction is not None and node.unit is None:
-        session.transaction.spoiled = True
     return error
 
 
@@ -180,6 +271,14 @@ def _is_here(node: "Node", mine: bytearray, row: Row, args: list[bytes]) -> bool
     key = args[1]
     slot = node.topology.slot_of(key) if b"{" in key else crc_hqx(key, 0) & 16383
     return mine[slot] == 1
+
+
+def _with_late(session: Session, value: Any) -> Any:
+    """A reply, and after it the messages that its command has sent to the client itself."""
+    if type(value) is Wait or session.reply_mode != REPLY_ON:
+        return value
+    late, session.late = session.late, []
+    return Encoded(b"".join([encode(value, session.protocol), *late]))
 
 
 def _muted(session: Session, value: Any) -> Any:

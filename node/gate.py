@@ -27,7 +27,7 @@ from node.replies import (
     ReplyError,
 )
 from node.session import PUBSUB as SUBSCRIBER
-from node.session import Session
+from node.session import Session, session_gate
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -38,6 +38,8 @@ MASTER_DOWN = ReplyError(
 NO_REPLICAS = ReplyError(b"NOREPLICAS Not enough good replicas to write.")
 # Commands that MULTI does not queue.
 _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"))
+# What a cluster answers where it sends a client elsewhere.
+_ELSEWHERE = (b"MOVED ", b"ASK ", b"CROSSSLOT ", b"TRYAGAIN ", b"CLUSTERDOWN ")
 # What a RESP2 client may say while it is subscribed.
 _SUBSCRIBER_MAY = frozenset(
     b"ping subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe quit reset".split()
@@ -56,40 +58,40 @@ def node_gate(node: "Node") -> int:
     return flags
 
 
-def session_gate(session: Session) -> int:
-    """The flags that need a second look for this client."""
-    special = (
-        not session.authenticated
-        or session.transaction is not None
-        or (session.kind == SUBSCRIBER and session.protocol == 2)
-        or session.asking
-    )
-    return ANY if special else 0
-
-
 def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | None:
     """Ask everything. Returns None if the command may run, or what to answer instead; raises
     ReplyError."""
     row.check_arity(args)
-    if session.internal:
-        return None
-    if session.from_primary:
-        return None
+    if session.internal or session.from_primary:
+        return _queue(session, row, args)
     _authentication(session, row)
-    if session.transaction is not None and row.flags & NO_MULTI and node.unit is None:
-        raise ReplyError(b"ERR Command not allowed inside a transaction")
+    if session.transaction is not None and row.flags & NO_MULTI:
+        raise ReplyError(b"ERR Command '%b' not allowed inside a transaction" % row.name)
     refusal = node.topology.route(session, row, args)
     if refusal is not None:
-        _spoil(session, row, refusal)
-    _writing(node, row)
+        raise refusal
+    flags = _flags(session, row)
+    _writing(node, flags)
     _subscriber(session, row)
-    _staleness(node, row)
-    if node.loading and not row.flags & LOADING:
+    _staleness(node, flags)
+    if node.loading and not flags & LOADING:
         raise LOADING_ERROR
-    if session.transaction is not None and node.unit is None and row.name not in _NOT_QUEUED:
-        session.transaction.queue(row, args)
-        return QUEUED
-    return _pause(node, session, row, args)
+    return _queue(session, row, args) or _pause(node, session, flags, args)
+
+
+def _queue(session: Session, row: Row, args: list[bytes]) -> Any | None:
+    """Keep for EXEC what comes between MULTI and EXEC."""
+    if session.transaction is None or row.name in _NOT_QUEUED:
+        return None
+    session.transaction.queue(row, args)
+    return QUEUED
+
+
+def _flags(session: Session, row: Row) -> int:
+    """What a command counts as; EXEC as all that it will run."""
+    if row.name == b"exec" and session.transaction is not None:
+        return row.flags & session.transaction.common_flags | session.transaction.flags
+    return row.flags
 
 
 def _authentication(session: Session, row: Row) -> None:
@@ -97,16 +99,19 @@ def _authentication(session: Session, row: Row) -> None:
         raise NOT_AUTHENTICATED
 
 
-def _spoil(session: Session, row: Row, refusal: ReplyError) -> None:
-    """EXEC that is sent elsewhere ends its transaction."""
-    if row.name == b"exec" and session.transaction is not None:
-        session.transaction = None
-        session.gate = session_gate(session)
-    raise refusal
+def abort(session: Session, error: ReplyError) -> ReplyError:
+    """EXEC was refused: that ends the transaction, and what it would have changed."""
+    session.transaction = None
+    session.node.watches.forget(session)
+    session.gate = session_gate(session)
+    if error.text.startswith(_ELSEWHERE):
+        return error
+    reason = error.text.removeprefix(b"ERR ")
+    return ReplyError(b"EXECABORT Transaction discarded because of: " + reason)
 
 
-def _writing(node: "Node", row: Row) -> None:
-    if not row.flags & WRITE:
+def _writing(node: "Node", flags: int) -> None:
+    if not flags & WRITE:
         return
     if node.is_replica() and node.config.replica_read_only:
         raise READ_ONLY_REPLICA
@@ -122,12 +127,12 @@ def _subscriber(session: Session, row: Row) -> None:
         )
 
 
-def _staleness(node: "Node", row: Row) -> None:
-    if not row.flags & STALE and node.is_stale():
+def _staleness(node: "Node", flags: int) -> None:
+    if not flags & STALE and node.is_stale():
         raise MASTER_DOWN
 
 
-def _pause(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | None:
-    if node.pause.holds(session, row):
+def _pause(node: "Node", session: Session, flags: int, args: list[bytes]) -> Any | None:
+    if node.pause.holds(session, flags):
         return node.pause.wait(session, args)
     return None

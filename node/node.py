@@ -16,13 +16,15 @@ from node.clock import Clock
 from node.command import TABLE, FastTable
 from node.data.keyspace import EXPIRE, EXPIRED, Database, Keyspace
 from node.data.limits import Limits
-from node.execute import run, run_again
+from node.execute import Unit, run, run_again
 from node.observe import Observe
 from node.pause import Pause
 from node.persistence.log import Log
+from node.pubsub import PubSub
 from node.resp import RequestParser
 from node.session import Session
 from node.topology import Alone, Topology
+from node.transaction import Watches
 
 if TYPE_CHECKING:
     from node.config import Config
@@ -31,16 +33,6 @@ VERSION = "7.2.4"  # of Redis, whose dialect this is
 EXPIRE_BATCH = 256  # keys deleted per tick before others get their turn
 
 assert commands  # importing them fills the table
-
-
-@attrs.define(eq=False)
-class Unit:
-    """Effects that belong together: of a transaction, a script, one blocked client's turn."""
-
-    effects: list[tuple[int, list[bytes]]] = attrs.field(factory=list)
-
-    def add(self, db: int, effects: list[list[bytes]]) -> None:
-        self.effects += [(db, effect) for effect in effects]
 
 
 @attrs.define(eq=False)
@@ -62,6 +54,8 @@ class Node:
     observe: Observe = attrs.field(factory=Observe)
     blocking: Blocking = attrs.field(init=False)
     pause: Pause = attrs.field(init=False)
+    pubsub: PubSub = attrs.field(factory=PubSub)
+    watches: Watches = attrs.field(init=False)
     rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
     sessions: dict[int, Session] = attrs.field(factory=dict)
     now_ms: int = 0
@@ -85,6 +79,7 @@ class Node:
         )
         self.blocking = Blocking(self)
         self.pause = Pause(self)
+        self.watches = Watches(self.keyspace)
         self.run_id = f"{self.random.getrandbits(160):040x}"
         self.begin_turn()
         self.started_ms = self.now_ms
@@ -125,6 +120,8 @@ class Node:
         observe.bytes_in_of_the_gone += session.bytes_in
         observe.bytes_out_of_the_gone += session.bytes_out
         self.blocking.forget(session)
+        self.watches.forget(session)
+        self.pubsub.forget(session)
         if session.on_close is not None:
             session.on_close(session)
 

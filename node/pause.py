@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from node.command import MAY_REPLICATE, WRITE, Row
+from node.command import MAY_REPLICATE, WRITE
 from node.replies import NO_REPLY, PENDING, Wait
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class Pause:
         self.node.refresh_gate()
         self.node.blocking.poll()
 
-    def holds(self, session: "Session", row: Row) -> bool:
-        """Whether this client's command has to wait. Replicas' own traffic never does."""
+    def holds(self, session: "Session", flags: int) -> bool:
+        """Whether a command of these flags has to wait. Replicas' own traffic never does."""
         if not self.is_on() or session.replica is not None or self.node.unit is not None:
             return False
-        return self.everything or bool(row.flags & (WRITE | MAY_REPLICATE)) or row.name == b"exec"
+        return self.everything or bool(flags & (WRITE | MAY_REPLICATE))
 
     def wait(self, session: "Session", args: list[bytes]) -> Wait:
         """Hold this command: at the end of the pause it runs as if it came only then."""
@@ -51,4 +51,4 @@ class Pause:
             session.requests.insert(0, args)
             return NO_REPLY
 
-        return Wait(retry, self.until_ms, retry)
+        return Wait(retry, self.until_ms, retry, held=True)

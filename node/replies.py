@@ -102,6 +102,7 @@ class Wait:
     keys: (db index, key) pairs.
     kind: only a value of this class at a key lets the command run again; None: any change does,
     the key's end too.
+    held: by a pause, which CLIENT UNBLOCK does not end.
     """
 
     poll: Callable[[], Any] | None = None
@@ -109,6 +110,7 @@ class Wait:
     timeout_reply: Any = None
     keys: tuple[tuple[int, bytes], ...] = ()
     kind: type | None = None
+    held: bool = False
 
     def expire(self) -> Any:
         """The reply at the deadline."""

@@ -32,7 +32,7 @@ class Session:
     effects: what to log instead of the command under way, set by its handler.
     requests: parsed, but held back while the client waits (blocked) or is paused.
     wrote_at: log offset after this client's last write, for WAIT.
-    closing: the connection ends once the output has been sent.
+    closing: the connection ends once the output has been sent; dropped: without that.
     """
 
     node: "Node"
@@ -53,6 +53,7 @@ class Session:
     gate: int = 0
     output: list[bytes] = attrs.field(factory=list)
     output_size: int = 0  # bytes that the driver holds unsent
+    fd: int = -1  # of the driver's socket, for CLIENT LIST
     on_output: Callable[["Session"], None] | None = None
     on_close: Callable[["Session"], None] | None = None
     flagged: bool = False  # on_output was called, and the output has not been taken
@@ -62,8 +63,11 @@ class Session:
     waiting: Wait | None = None
     reply_mode: int = REPLY_ON
     closing: bool = False
+    dropped: bool = False
     transaction: Any = None  # node.transaction.Transaction between MULTI and EXEC
-    watched: Any = None
+    watch: Any = None  # node.transaction.Watch once it has said WATCH
+    subscriptions: Any = None  # node.pubsub.Subscriptions once it has subscribed
+    late: list[bytes] = attrs.field(factory=list)  # what it sent itself: follows the reply
     asking: bool = False
     reads_replica: bool = False  # READONLY
     no_evict: bool = False
@@ -71,7 +75,8 @@ class Session:
     internal: bool = False  # expiry, loading: not a client at all
     from_primary: bool = False  # the primary's stream, which is logged as it came
     replica: Any = None  # node.replication.primary.Replica once it said REPLCONF or PSYNC
-    last_command: bytes = b"NULL"
+    capabilities: frozenset[bytes] = frozenset()  # CLIENT CAPA
+    last_row: Any = None  # of the command it ran last
     bytes_in: int = 0
     bytes_out: int = 0
 
@@ -101,6 +106,10 @@ class Session:
         self.bytes_out += len(data)
         return data
 
+    def unsent(self) -> int:
+        """Bytes of output that the client has not taken."""
+        return self.output_size + sum(map(len, self.output))
+
     def held(self) -> int:
         """Bytes kept of input that has not run."""
         return self.parser.buffered() + sum(len(arg) for args in self.requests for arg in args)
@@ -129,11 +138,24 @@ class Session:
         self.requests.clear()
         self.flag()
 
-    def watch_every_command(self, on: bool, bit: int = ANY) -> None:
-        """Send each of this client's commands through the gate, or stop doing so."""
-        self.gate = self.gate | bit if on else self.gate & ~bit
+    def drop(self) -> None:
+        """End the connection at once: what the client has not read by now is lost."""
+        self.dropped = True
+        self.output.clear()
+        self.close()
 
     def _fail(self, parser: RequestParser) -> None:
         assert parser.error is not None
         self.output.append(encode_error(ReplyError(parser.error.text)))
         self.close()
+
+
+def session_gate(session: Session) -> int:
+    """The flags of commands that need a second look for this client."""
+    special = (
+        not session.authenticated
+        or session.transaction is not None
+        or (session.kind == PUBSUB and session.protocol == 2)
+        or session.asking
+    )
+    return ANY if special else 0

@@ -74,6 +74,7 @@ class Turns:
     def add(self, sock: socket.socket, address: bytes, local_address: bytes) -> Session:
         """Serve this non-blocking socket from now on."""
         session = self.node.session(address, local_address, self._on_output)
+        session.fd = sock.fileno()
         connection = Connection(sock, sock.fileno(), session)
         self._connections[connection.fd] = connection
         self._by_session[session.id] = connection
@@ -179,6 +180,9 @@ class Turns:
         """Send what each of these is owed."""
         for connection in ready:
             session = connection.session
+            if session.dropped:
+                self._close(connection)
+                continue
             if connection.unsent:
                 self._write_unsent(connection)
             elif session.output:

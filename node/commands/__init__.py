@@ -3,6 +3,7 @@
 from node.commands import (
     bitmap,
     client,
+    command,
     connection,
     expire,
     keyspace,
@@ -15,6 +16,7 @@ from node.commands import (
 __all__ = [
     "bitmap",
     "client",
+    "command",
     "connection",
     "expire",
     "keyspace",

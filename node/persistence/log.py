@@ -43,6 +43,8 @@ class Log:
 
     active: False while nobody reads; nothing is encoded or counted then.
     backlog_size: bytes kept for replicas that come back, once `keep_backlog` is on.
+    follows: this node is a replica. The stream its own replicas read is its primary's, added by
+        `append_raw`; what it does by itself goes to the append-only file alone.
     writers: whoever logged something since the last flush learns the offset after it.
     aof: bytes for the append-only file since it last took them; None while there is no such file.
     """
@@ -51,9 +53,11 @@ class Log:
     active: bool = False
     backlog_size: int = 1024 * 1024
     keeps_backlog: bool = False
+    follows: bool = False
     aof: list[bytes] | None = None
     writers: list[Writer] = attrs.field(factory=list)
     _selected: int | None = None
+    _audience: int = BOTH
     _pending: list[tuple[Record, int]] = attrs.field(factory=list)
     _starts: list[int] = attrs.field(factory=list)
     _blocks: list[bytes] = attrs.field(factory=list)
@@ -65,6 +69,7 @@ class Log:
         """Log what a command did; more than one effect is applied by readers as a whole."""
         if db != self._selected:
             self.select(db)
+        audience &= self._audience
         pending = self._pending
         if len(effects) == 1:
             pending.append((effects[0], audience))
@@ -77,17 +82,42 @@ class Log:
         """`append` for the common case: one effect, for all readers."""
         if db != self._selected:
             self.select(db)
-        self._pending.append((args, BOTH))
+        self._pending.append((args, self._audience))
+
+    def append_unit(self, effects: list[tuple[int, list[bytes], int]]) -> None:
+        """Log (db, effect, audience) that are applied as a whole, or not at all."""
+        if not self.active or not effects:
+            return
+        if len(effects) == 1:
+            db, effect, audience = effects[0]
+            self.append(db, [effect], audience)
+            return
+        whole = 0
+        for _, _, audience in effects:
+            whole |= audience
+        self._pending.append((_MULTI, whole))
+        for db, effect, audience in effects:
+            self.append(db, [effect], audience)
+        self._pending.append((_EXEC, whole))
 
     def select(self, db: int) -> None:
         """Make what follows belong to that database, for every reader."""
         self._selected = db
-        self._pending.append(([b"SELECT", b"%d" % db], BOTH))
+        self._pending.append((_select(db), self._audience))
 
-    def append_raw(self, data: bytes, db: int | None) -> None:
-        """Log a primary's own bytes, after which its stream is in database `db`."""
-        self._pending.append((data, BOTH))
-        self._selected = db
+    def append_raw(self, data: bytes, before: int, after: int, audience: int = BOTH) -> None:
+        """Log a primary's own bytes; its stream is in database `before`, and after them in that
+        one."""
+        if audience & AOF and self.aof is not None:
+            if self._selected != before:
+                self._pending.append((_select(before), AOF))
+            self._selected = after
+        self._pending.append((data, audience))
+
+    def append_control(self, request: bytes) -> None:
+        """Tell the replicas something that is no change of data: PING, REPLCONF GETACK."""
+        if not self.follows:
+            self._pending.append((request, REPLICAS))
 
     def mark(self) -> int:
         """The number of records pending; for `shorten`."""
@@ -131,7 +161,8 @@ class Log:
         self.flush()
         cursor = Cursor(self.offset)
         self._cursors.append(cursor)
-        self._selected = None
+        if not self.follows:
+            self._selected = None
         self._update()
         return cursor
 
@@ -208,6 +239,14 @@ class Log:
         self.aof = None
         self._update()
 
+    def follow(self, follows: bool) -> None:
+        """Take another's stream from here on, or make one's own again."""
+        self.flush()
+        self.follows = follows
+        self._audience = AOF if follows else BOTH
+        self._selected = None
+        self._update()
+
     def restart(self, offset: int) -> None:
         """Begin anew at that offset: another history. Readers must have been closed."""
         self._pending.clear()
@@ -217,7 +256,8 @@ class Log:
         self.offset = offset
 
     def _update(self) -> None:
-        self.active = self.keeps_backlog or bool(self._cursors) or self.aof is not None
+        for_replicas = not self.follows and (self.keeps_backlog or bool(self._cursors))
+        self.active = for_replicas or self.aof is not None
 
     def _trim(self) -> None:
         keep = self.offset - (self.backlog_size if self.keeps_backlog else 0)
@@ -234,6 +274,10 @@ class Log:
             assert start == at and block
             at += len(block)
         assert at == self.offset
+
+
+def _select(db: int) -> list[bytes]:
+    return [b"SELECT", b"%d" % db]
 
 
 def _encode(records: list[tuple[Record, int]], audience: int) -> bytes:

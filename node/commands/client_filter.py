@@ -1,0 +1,234 @@
+"""Which clients CLIENT LIST shows and CLIENT KILL ends, and the line each is described by."""
+
+from collections.abc import Callable, Iterable
+
+from node.commands.arguments import integer
+from node.pubsub import CHANNEL, PATTERN, SHARD
+from node.replies import SYNTAX, ReplyError
+from node.session import NORMAL, PRIMARY, PUBSUB, REPLICA, Session
+
+Test = Callable[[Session], bool]
+
+_KINDS = {
+    b"normal": NORMAL,
+    b"master": PRIMARY,
+    b"primary": PRIMARY,
+    b"slave": REPLICA,
+    b"replica": REPLICA,
+    b"pubsub": PUBSUB,
+}
+_FLAG_LETTERS = b"ABIMNOPRSTUbcdeirtux"
+CAPABILITIES = {b"redirect": b"r"}
+BAD_CLIENT_ID = ReplyError(b"ERR client-id should be greater than 0")
+
+
+# --- a client in a line ---------------------------------------------------------------------------
+
+
+def describe(session: Session) -> bytes:
+    """A client's line in CLIENT LIST, without its end."""
+    node = session.node
+    row = session.last_row
+    transaction, watch, kinds = session.transaction, session.watch, session.subscriptions
+    names = kinds.names if kinds is not None else {CHANNEL: (), PATTERN: (), SHARD: ()}
+    queued = transaction.size() if transaction is not None else 0
+    unsent = session.unsent()
+    held = session.held()
+    fields: dict[str, object] = {
+        "id": session.id,
+        "addr": session.address.decode(),
+        "laddr": session.local_address.decode(),
+        "fd": session.fd,
+        "name": session.name.decode(),
+        "age": (node.now_ms - session.created_ms) // 1000,
+        "idle": (node.now_ms - session.active_ms) // 1000,
+        "flags": flags(session).decode(),
+        "capa": capabilities(session).decode(),
+        "db": session.db.index,
+        "sub": len(names[CHANNEL]),
+        "psub": len(names[PATTERN]),
+        "ssub": len(names[SHARD]),
+        "multi": len(transaction.commands) if transaction is not None else -1,
+        "watch": len(watch.keys) if watch is not None else 0,
+        "qbuf": held,
+        "qbuf-free": 0,
+        "argv-mem": 0,
+        "multi-mem": queued,
+        "rbs": 0,
+        "rbp": 0,
+        "obl": 0,
+        "oll": len(session.output),
+        "omem": unsent,
+        "tot-mem": held + queued + unsent,
+        "events": "rw" if session.output_size else "r",
+        "cmd": row.name.decode() if row is not None else "NULL",
+        "user": session.user.decode(),
+        "redir": -1,
+        "resp": session.protocol,
+        "lib-name": session.library.decode(),
+        "lib-ver": session.library_version.decode(),
+        "tot-net-in": session.bytes_in,
+        "tot-net-out": session.bytes_out,
+    }
+    return " ".join(f"{name}={value}" for name, value in fields.items()).encode()
+
+
+def flags(session: Session) -> bytes:
+    """The letters of what a client is and does."""
+    is_watch_broken = session.watch is not None and session.watch.broken
+    letters = (
+        (b"O", session.id in session.node.observe.monitors),
+        (b"S", session.kind == REPLICA),
+        (b"M", session.kind == PRIMARY),
+        (b"P", session.kind == PUBSUB),
+        (b"x", session.transaction is not None),
+        (b"b", session.waiting is not None),
+        (b"d", is_watch_broken),
+        (b"c", session.closing),
+        (b"U", session.address.startswith(b"/")),
+        (b"r", session.reads_replica),
+        (b"e", session.no_evict),
+        (b"T", session.no_touch),
+    )
+    return b"".join(letter for letter, is_so in letters if is_so) or b"N"
+
+
+def capabilities(session: Session) -> bytes:
+    """The letters of what a client said that it is capable of."""
+    return b"".join(CAPABILITIES[name] for name in sorted(session.capabilities))
+
+
+# --- filters --------------------------------------------------------------------------------------
+
+
+def selected(session: Session, options: list[bytes], skip_me: bool) -> Iterable[Session]:
+    """The clients that pass all the filters in `options`; raises ReplyError.
+
+    skip_me: whether the asking client is left out where SKIPME does not say.
+    """
+    tests: list[Test] = []
+    i = 0
+    while i < len(options):
+        if i + 1 == len(options):
+            raise SYNTAX
+        option = options[i].upper()
+        i += 1
+        if option == b"SKIPME":
+            skip_me = _yes_or_no(options[i])
+            i += 1
+            continue
+        negated, name = option.startswith(b"NOT-"), option.removeprefix(b"NOT-")
+        if name == b"ID":
+            test, i = _id_test(options, i)
+        elif name in _TESTS and not (negated and name in _NEVER_NEGATED):
+            test = _TESTS[name](session, options[i])
+            i += 1
+        else:
+            raise SYNTAX
+        tests.append(_not(test) if negated else test)
+    return [
+        one
+        for one in list(session.node.sessions.values())
+        if not (skip_me and one is session) and all(test(one) for test in tests)
+    ]
+
+
+def _not(test: Test) -> Test:
+    return lambda session: not test(session)
+
+
+def _yes_or_no(word: bytes) -> bool:
+    if word.lower() not in (b"yes", b"no"):
+        raise SYNTAX
+    return word.lower() == b"yes"
+
+
+def _id_test(options: list[bytes], i: int) -> tuple[Test, int]:
+    """As many ids as follow; where they end is where a word is no number."""
+    ids: set[int] = set()
+    while i < len(options) and options[i].lstrip(b"-").isdigit():
+        number = integer(options[i], SYNTAX)
+        if number <= 0:
+            raise BAD_CLIENT_ID
+        ids.add(number)
+        i += 1
+    if not ids:
+        raise SYNTAX
+    return lambda session: session.id in ids, i
+
+
+def _type_test(session: Session, word: bytes) -> Test:
+    kind = _KINDS.get(word.lower())
+    if kind is None:
+        raise ReplyError(b"ERR Unknown client type '%b'" % word)
+    return lambda one: one.kind == kind
+
+
+def _user_test(session: Session, word: bytes) -> Test:
+    if word != b"default":
+        raise ReplyError(b"ERR No such user '%b'" % word)
+    return lambda one: one.user == word
+
+
+def _flags_test(session: Session, word: bytes) -> Test:
+    strange = bytes(letter for letter in word if letter not in _FLAG_LETTERS)
+    if strange:
+        raise ReplyError(b"ERR Unknown flags found in the provided filter: %b" % word)
+    return lambda one: set(word) <= set(flags(one))
+
+
+def _capa_test(session: Session, word: bytes) -> Test:
+    if set(word) - set(b"".join(CAPABILITIES.values())):
+        raise ReplyError(b"ERR Unknown capa found in the provided filter: %b" % word)
+    return lambda one: set(word) <= set(capabilities(one))
+
+
+def _db_test(session: Session, word: bytes) -> Test:
+    number = integer(word, ReplyError(b"ERR DB is not an integer or out of range"))
+    last = session.node.config.databases - 1
+    if not 0 <= number <= last:
+        raise ReplyError(b"ERR DB number should be between 0 and %d" % last)
+    return lambda one: one.db.index == number
+
+
+def _seconds(name: bytes, word: bytes) -> int:
+    number = integer(word, ReplyError(b"ERR %b is not an integer or out of range" % name))
+    if number <= 0:
+        raise ReplyError(b"ERR %b should be greater than 0" % name)
+    return number
+
+
+def _maxage_test(session: Session, word: bytes) -> Test:
+    since_ms = session.node.now_ms - _seconds(b"maxage", word) * 1000
+    return lambda one: one.created_ms <= since_ms
+
+
+def _idle_test(session: Session, word: bytes) -> Test:
+    since_ms = session.node.now_ms - _seconds(b"idle", word) * 1000
+    return lambda one: one.active_ms <= since_ms
+
+
+def _same(what: Callable[[Session], bytes]) -> Callable[[Session, bytes], Test]:
+    return lambda session, word: lambda one: what(one) == word
+
+
+def _ip(session: Session) -> bytes:
+    return session.address.rpartition(b":")[0].strip(b"[]")
+
+
+_TESTS: dict[bytes, Callable[[Session, bytes], Test]] = {
+    b"TYPE": _type_test,
+    b"USER": _user_test,
+    b"ADDR": _same(lambda one: one.address),
+    b"LADDR": _same(lambda one: one.local_address),
+    b"NAME": _same(lambda one: one.name),
+    b"LIB-NAME": _same(lambda one: one.library),
+    b"LIB-VER": _same(lambda one: one.library_version),
+    b"IP": _same(_ip),
+    b"FLAGS": _flags_test,
+    b"CAPA": _capa_test,
+    b"DB": _db_test,
+    b"MAXAGE": _maxage_test,
+    b"IDLE": _idle_test,
+}
+_NEVER_NEGATED = frozenset((b"MAXAGE", b"IDLE"))
