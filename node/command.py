@@ -429,7 +429,8 @@ def command(
 
     access: of the keys that the usage line names, e.g. "RW UPDATE"; by default "RO ACCESS" for
     commands that only read and "RW UPDATE" for those that write. keys: says it all instead.
-    categories: ACL categories besides those that follow from flags and group. arity: where
+    categories: ACL categories besides those that follow from flags and group, or, as `-name`,
+    without one of them. arity: where
     Redis's differs from what the usage line says. more: fields of Row.
     """
     line = usage if isinstance(usage, Usage) else Usage(usage)
@@ -508,7 +509,8 @@ def _categories(flags: int, group: str, extra: str, container: bool) -> tuple[by
     names += ["pubsub"] if flags & PUBSUB else []
     names += ["blocking"] if flags & BLOCKING else []
     names += ["fast"] if flags & FAST else ["slow"]
-    return tuple(dict.fromkeys(b"@" + name.encode() for name in names))
+    kept = (name for name in names if name[0] != "-" and f"-{name}" not in names)
+    return tuple(dict.fromkeys(b"@" + name.encode() for name in kept))
 
 
 class FastTable(dict[bytes, Row]):

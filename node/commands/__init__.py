@@ -6,9 +6,11 @@ from node.commands import (
     command,
     connection,
     expire,
+    generic,
     keyspace,
     list,
     pubsub,
+    sort,
     string,
     transactions,
 )
@@ -19,9 +21,11 @@ __all__ = [
     "command",
     "connection",
     "expire",
+    "generic",
     "keyspace",
     "list",
     "pubsub",
+    "sort",
     "string",
     "transactions",
 ]

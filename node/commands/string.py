@@ -4,7 +4,7 @@ GETRANGE SUBSTR SETRANGE INCR DECR INCRBY DECRBY INCRBYFLOAT LCS.
 
 from typing import Any
 
-from node.command import DENYOOM, FAST, MOVABLE_KEYS, READONLY, WRITE, Keys, Usage, command
+from node.command import DENYOOM, FAST, READONLY, WRITE, Keys, Usage, command
 from node.commands import expire
 from node.commands.arguments import integer, integer_between
 from node.data import longdouble
@@ -369,7 +369,7 @@ def msetnx(session: Session, args: list[bytes]) -> int:
 
 @command(
     _MSETEX,
-    flags=WRITE | DENYOOM | MOVABLE_KEYS,
+    flags=WRITE | DENYOOM,
     group="string",
     since="9.1.0",
     keys=(Keys("OW UPDATE", count_at=0, skip=1, step=2),),
