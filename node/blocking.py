@@ -44,7 +44,7 @@ class Blocking:
         self.sessions[session.id] = session
         self._commands[session.id] = args
         if wait.keys and not self._by_key:
-            self.node.keyspace.listen(self._key_changed)
+            self._listen()
         for place in wait.keys:
             self._by_key.setdefault(place, {})[session.id] = session
         if wait.poll is not None:
@@ -55,14 +55,23 @@ class Blocking:
 
     # --- keys -------------------------------------------------------------------------------------
 
+    def _listen(self, on: bool = True) -> None:
+        """Hear of changes only while somebody waits: then they cost nothing otherwise."""
+        keyspace = self.node.keyspace
+        if on:
+            keyspace.listen(self._key_changed)
+            keyspace.on_reset.append(self._database_changes)
+        else:
+            keyspace.ignore(self._key_changed)
+            keyspace.on_reset.remove(self._database_changes)
+
     def _key_changed(self, db: Database, key: bytes, event: bytes, kind: int) -> None:
         if (db.index, key) in self._by_key:
             self.ready[db.index, key] = None
 
-    def database_changed(self, index: int) -> None:
-        """Every key of a database may have (SWAPDB, FLUSHDB, a new data set)."""
+    def _database_changes(self, db: Database, other: Database | None) -> None:
         for place in self._by_key:
-            if place[0] == index:
+            if place[0] == db.index:
                 self.ready[place] = None
 
     def serve(self) -> None:
@@ -77,7 +86,7 @@ class Blocking:
         db = self.node.keyspace[place[0]]
         for session in list(self._by_key.get(place, {}).values()):
             wait = session.waiting
-            if wait is None or (wait.kind and type(db.get(place[1])) is not wait.kind):
+            if wait is None or (wait.kind and type(db.peek(place[1])) is not wait.kind):
                 continue
             value = self.node.run_again(session, self._commands[session.id])
             if type(value) is not Wait:
@@ -129,4 +138,4 @@ class Blocking:
                 if not waiting:
                     del self._by_key[place]
         if wait.keys and not self._by_key:
-            self.node.keyspace.ignore(self._key_changed)
+            self._listen(False)

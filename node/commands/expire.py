@@ -142,7 +142,7 @@ def pexpireat(session: Session, args: list[bytes]) -> int:
 
 
 def _expire(session: Session, args: list[bytes], unit_ms: int, base_ms: int) -> int:
-    conditions = _conditions(args) if len(args) > 3 else 0
+    asked = conditions(args[3:]) if len(args) > 3 else 0
     at_ms = integer(args[2]) * unit_ms
     if not INT64_MIN <= at_ms <= INT64_MAX - base_ms:
         raise invalid_expire_time(args[0])
@@ -150,35 +150,36 @@ def _expire(session: Session, args: list[bytes], unit_ms: int, base_ms: int) -> 
     db, key = session.db, args[1]
     if db.get(key) is None:
         return 0
-    if conditions and not _allowed(conditions, db.expires_at(key), at_ms):
+    if asked and not is_allowed(asked, db.expires_at(key), at_ms):
         return 0
     set_deadline(session, key, max(at_ms, 0))
     return 1
 
 
-def _conditions(args: list[bytes]) -> int:
-    conditions = 0
-    for word in args[3:]:
+def conditions(words: list[bytes]) -> int:
+    """What NX, XX, GT and LT ask for, for `is_allowed`; raises ReplyError for other words."""
+    asked = 0
+    for word in words:
         condition = _CONDITIONS.get(word.upper())
         if condition is None:
             raise ReplyError(b"ERR Unsupported option %b" % word)
-        conditions |= condition
-    if conditions & _NX and conditions != _NX:
+        asked |= condition
+    if asked & _NX and asked != _NX:
         raise _NX_ALONE
-    if conditions & _GT and conditions & _LT:
+    if asked & _GT and asked & _LT:
         raise _GT_OR_LT
-    return conditions
+    return asked
 
 
-def _allowed(conditions: int, before_ms: int | None, at_ms: int) -> bool:
+def is_allowed(asked: int, before_ms: int | None, at_ms: int) -> bool:
     """Whether a new deadline may take the place of the one before; none is later than any."""
     if before_ms is None:
-        return not conditions & (_XX | _GT)
-    if conditions & _NX:
+        return not asked & (_XX | _GT)
+    if asked & _NX:
         return False
-    if conditions & _GT:
+    if asked & _GT:
         return at_ms > before_ms
-    return at_ms < before_ms if conditions & _LT else True
+    return at_ms < before_ms if asked & _LT else True
 
 
 @command("PERSIST key", flags=WRITE | FAST, group="generic", since="2.2.0", complexity="O(1)")

@@ -269,7 +269,7 @@ def _move(
 @command("LLEN key", flags=READONLY | FAST, group="list", since="1.0.0", access="RO")
 def llen(session: Session, args: list[bytes]) -> int:
     """The length of a list."""
-    value = session.db.find(args[1], List)
+    value = session.db.look(args[1], List)
     return 0 if value is None else len(value.items)
 
 
@@ -277,14 +277,14 @@ def llen(session: Session, args: list[bytes]) -> int:
 def lrange(session: Session, args: list[bytes]) -> list[bytes]:
     """The elements between two places of a list."""
     start, stop = integer(args[2]), integer(args[3])
-    value = session.db.find(args[1], List)
+    value = session.db.look(args[1], List)
     return [] if value is None else value.range(start, stop)
 
 
 @command("LINDEX key index", flags=READONLY, group="list", since="1.0.0", complexity="O(N)")
 def lindex(session: Session, args: list[bytes]) -> bytes | None:
     """The element at a place of a list."""
-    value = session.db.find(args[1], List)
+    value = session.db.look(args[1], List)
     return None if value is None else value.get(integer(args[2]))
 
 
@@ -298,7 +298,7 @@ def lindex(session: Session, args: list[bytes]) -> bytes | None:
 def lpos(session: Session, args: list[bytes]) -> Any:
     """The places of elements equal to one."""
     rank, most, maxlen = _lpos_options(args)
-    value = session.db.find(args[1], List)
+    value = session.db.look(args[1], List)
     if value is None:
         return None if most is None else []
     if most is not None:

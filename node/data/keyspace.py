@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import attrs
 
 from node.data.expiry import Deadlines
+from node.data.hash import Hash
 from node.replies import WRONG_TYPE
 
 PARTS = 16384
@@ -61,6 +62,7 @@ class Keyspace:
     dirty: changes made since start; save points and `finish` compare it.
     expiry: EXPIRE, HIDE or KEEP.
     on_change: called by `touch` for every change; None while nobody listens (see `listen`).
+    expired, expired_fields: keys, and fields of hashes, deleted because their time had come.
     on_expired: called to delete a key whose time has come; without it the key is just dropped.
     part_of: key -> part.
     hits, misses: lookups by commands that read.
@@ -82,6 +84,7 @@ class Keyspace:
     hits: int = 0
     misses: int = 0
     expired: int = 0
+    expired_fields: int = 0
     on_change: ChangeListener | None = None
     on_expired: Callable[["Database", bytes], None] | None = None
     on_miss: KeyListener | None = None
@@ -130,6 +133,7 @@ class Keyspace:
             listener(b, a)
         a.parts, b.parts = b.parts, a.parts
         a.expires, b.expires = b.expires, a.expires
+        a.field_expires, b.field_expires = b.field_expires, a.field_expires
         a.size, b.size = b.size, a.size
         a.accesses, b.accesses = b.accesses, a.accesses
 
@@ -149,16 +153,18 @@ class Database:
     """One numbered database.
 
     parts: per part a dict key -> value. expires: deadlines. size: number of keys.
+    field_expires: of hashes whose fields have deadlines, the earliest, or an earlier time.
     accesses: when a key was last accessed, in milliseconds; see `Keyspace.watch_accesses`.
     """
 
-    __slots__ = ("accesses", "expires", "index", "keyspace", "parts", "size")
+    __slots__ = ("accesses", "expires", "field_expires", "index", "keyspace", "parts", "size")
 
     def __init__(self, keyspace: Keyspace, index: int) -> None:
         self.keyspace = keyspace
         self.index = index
         self.parts: list[dict[bytes, Value]] = [_EMPTY] * PARTS
         self.expires = Deadlines()
+        self.field_expires = Deadlines()
         self.accesses: dict[bytes, int] = {}
         self.size = 0
 
@@ -212,6 +218,17 @@ class Database:
             return value
         raise WRONG_TYPE
 
+    def look(self, key: bytes, kind: type[T]) -> T | None:
+        """As `find`, for a command that only reads: counts a hit or a miss."""
+        value = self.get(key)
+        if value is None:
+            self.miss(key)
+            return None
+        self.keyspace.hits += 1
+        if type(value) is kind:
+            return value
+        raise WRONG_TYPE
+
     def make(self, key: bytes, kind: type[T]) -> T:
         """As `find`, but a missing value is made, empty. Parse all arguments first."""
         value = self.find(key, kind)
@@ -244,6 +261,8 @@ class Database:
             part = self.parts[i] = {}
         before = len(part)
         part[key] = value
+        if type(value) is Hash and value.expires is not None:
+            self.arm_fields(key, value)
         if len(part) != before:
             self.size += 1
             if self.keyspace.on_new is not None:
@@ -261,6 +280,8 @@ class Database:
         if value is not None:
             self.size -= 1
             self.expires.pop(key, None)
+            if self.field_expires:
+                self.field_expires.pop(key, None)
         return value
 
     def exists(self, key: bytes) -> bool:
@@ -302,6 +323,12 @@ class Database:
         else:
             self.drop(key)
 
+    def arm_fields(self, key: bytes, value: Hash) -> None:
+        """Have the hash at a key looked after: some of its fields have got deadlines."""
+        at_ms = value.next_deadline()
+        if at_ms is not None and at_ms < self.field_expires.get(key, at_ms + 1):
+            self.field_expires.arm(key, at_ms)
+
     def expires_at(self, key: bytes) -> int | None:
         """The deadline in milliseconds since the Unix epoch, None for none."""
         return self.expires.get(key)
@@ -327,6 +354,7 @@ class Database:
         dropped, self.size = self.size, 0
         self.parts = [_EMPTY] * PARTS
         self.expires = Deadlines()
+        self.field_expires = Deadlines()
         self.accesses = {}
         return dropped
 
@@ -349,6 +377,7 @@ class Database:
         if keys is not _EMPTY:
             for key in keys:
                 self.expires.pop(key, None)
+                self.field_expires.pop(key, None)
                 self.accesses.pop(key, None)
             self.size -= len(keys)
             self.parts[part] = _EMPTY
@@ -391,7 +420,11 @@ class Database:
         assert all(key in self.parts[part_of(key)] for key in self.expires)
         assert all(key in self.parts[part_of(key)] for key in self.accesses)
         assert not _EMPTY
+        for key, value in itertools.chain.from_iterable(part.items() for part in self.parts):
+            if type(value) is Hash and value.expires is not None:
+                assert self.field_expires[key] <= value.next_deadline()  # type: ignore[operator]
         self.expires.check()
+        self.field_expires.check()
 
 
 class WatchedDatabase(Database):
