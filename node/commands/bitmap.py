@@ -92,12 +92,14 @@ class _Range:
     end: int | None
     in_bits: bool
 
+    def is_backward(self) -> bool:
+        """Whether it goes from one place before the end to an earlier one."""
+        return self.end is not None and self.end < self.start < 0
+
     def within(self, data: bytes | bytearray) -> tuple[int, int]:
         """The first and last bit of the range inside a string; last < first if it is empty."""
         size = len(data) * (8 if self.in_bits else 1)
         end = -1 if self.end is None else self.end
-        if self.start < 0 and end < 0 and self.start > end:
-            return 0, -1
         first = self.start if self.start >= 0 else max(self.start + size, 0)
         last = min(end if end >= 0 else max(end + size, 0), size - 1)
         return (first, last) if self.in_bits else (8 * first, 8 * last + 7)
@@ -108,10 +110,10 @@ def _range(args: list[bytes]) -> _Range:
     if len(args) > 3:
         raise SYNTAX
     start = integer(args[0]) if args else 0
-    end = integer(args[1]) if len(args) > 1 else None
     unit = args[2].upper() if len(args) > 2 else b"BYTE"
     if unit not in (b"BYTE", b"BIT"):
         raise SYNTAX
+    end = integer(args[1]) if len(args) > 1 else None
     return _Range(start, end, unit == b"BIT")
 
 
@@ -133,7 +135,7 @@ def bitcount(session: Session, args: list[bytes]) -> int:
     """How many bits of a string, or of a part of it, are set."""
     wanted = _range(args[2:])
     data = _read(session, args[1])
-    if not data:
+    if not data or wanted.is_backward():
         return 0
     first, last = wanted.within(data)
     return bitmap.count(data, first, last) if first <= last else 0

@@ -89,6 +89,4 @@ def swapdb(session: Session, args: list[bytes]) -> Status:
             raise DB_OUT_OF_RANGE
     keyspace.swap(first, second)
     keyspace.dirty += 1
-    for index in (first, second):
-        session.node.blocking.database_changed(index)
     return OK

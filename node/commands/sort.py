@@ -90,7 +90,7 @@ class _Pattern:
         value = db.read(self.head + element + self.tail)
         if self.field is not None:
             return value.get(self.field) if type(value) is Hash else None
-        return text(value) if type(value) in (bytes, int, bytearray) else None
+        return text(value) if isinstance(value, bytes | int | bytearray) else None
 
 
 def _parse(session: Session, args: list[bytes], may_store: bool) -> _Request:

@@ -128,7 +128,7 @@ class Keyspace:
     def swap(self, first: int, second: int) -> None:
         """Exchange two databases' contents; sessions keep the numbers they selected."""
         a, b = self.databases[first], self.databases[second]
-        for listener in self.on_reset:
+        for listener in tuple(self.on_reset):
             listener(a, b)
             listener(b, a)
         a.parts, b.parts = b.parts, a.parts
@@ -349,7 +349,7 @@ class Database:
 
     def flush(self) -> int:
         """Drop every key; the number of keys dropped."""
-        for listener in self.keyspace.on_reset:
+        for listener in tuple(self.keyspace.on_reset):
             listener(self, None)
         dropped, self.size = self.size, 0
         self.parts = [_EMPTY] * PARTS

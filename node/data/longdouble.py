@@ -6,18 +6,20 @@ Source: IEEE 754, "extended precision"; strtold and printf of the C library.
 """
 
 import re
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 
 BITS = 64
 _LEAST_EXPONENT = -16445  # of the smallest denormal number
 _GREATEST_EXPONENT = 16384  # every number is less than two to this power
 _TEXT_MAX = 5 * 1024  # texts from this length on are refused
 _DECIMALS = 17
+_FAR = 1 << 20
+_exact = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 Number = tuple[int, int]
 INFINITE: Number = (1, _GREATEST_EXPONENT)  # of either sign: nothing can be made of it
 
-_decimal = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE).fullmatch
+_decimal = re.compile(rb"([+-]?(?:\d+\.?\d*|\.\d+))(?:e([+-]?\d+))?", re.IGNORECASE).fullmatch
 _hexadecimal = re.compile(
     rb"([+-]?)0x([0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p([+-]?\d+))?", re.IGNORECASE
 ).fullmatch
@@ -31,8 +33,8 @@ def parse(text: bytes) -> Number | None:
     """
     if len(text) >= _TEXT_MAX:
         return None
-    if _decimal(text):
-        return _parse_decimal(text)
+    if parts := _decimal(text):
+        return _parse_decimal(*parts.groups())
     if parts := _hexadecimal(text):
         return _parse_hexadecimal(*parts.groups())
     return INFINITE if _infinite(text) else None
@@ -52,29 +54,35 @@ def text(number: Number) -> bytes:
     mantissa, exponent = number
     units = abs(mantissa) * 10**_DECIMALS
     units = units << exponent if exponent >= 0 else _divide(units, 1 << -exponent)
-    digits = str(Decimal(units)).rjust(_DECIMALS + 1, "0")  # str(int) has a limit
+    digits = str(Decimal(units)).rjust(_DECIMALS + 1, "0")  # int to str has a limit
     shown = f"{digits[:-_DECIMALS]}.{digits[-_DECIMALS:]}".rstrip("0").rstrip(".")
     return (f"-{shown}" if mantissa < 0 and units else shown).encode()
 
 
-def _parse_decimal(text: bytes) -> Number | None:
-    number = Decimal(text.decode())
+def _parse_decimal(digits: bytes, power: bytes | None) -> Number | None:
+    number = Decimal(digits.decode())
     if not number:
         return 0, 0
-    if not -_TEXT_MAX < number.adjusted() < _TEXT_MAX:
+    exponent = _bounded(power)
+    if not -_TEXT_MAX < number.adjusted() + exponent < _TEXT_MAX:
         return None
-    return _nearest(*number.as_integer_ratio(), 0)
+    return _nearest(*number.scaleb(exponent, _exact).as_integer_ratio(), 0)
 
 
 def _parse_hexadecimal(sign: bytes, digits: bytes, power: bytes | None) -> Number | None:
     whole, _, fraction = digits.partition(b".")
     mantissa = int(sign + whole + fraction, 16)
-    exponent = int(power or b"0") - 4 * len(fraction)
+    exponent = _bounded(power) - 4 * len(fraction)
     if not mantissa:
         return 0, 0
     if not -2 * _GREATEST_EXPONENT < exponent + mantissa.bit_length() <= _GREATEST_EXPONENT:
         return None
     return _nearest(mantissa, 1, exponent)
+
+
+def _bounded(power: bytes | None) -> int:
+    """An exponent as written, or one as good where it is far beyond all that matters."""
+    return int(max(Decimal(-_FAR), min(Decimal((power or b"0").decode()), Decimal(_FAR))))
 
 
 def _nearest(numerator: int, denominator: int, exponent: int) -> Number | None:

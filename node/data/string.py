@@ -22,25 +22,23 @@ _DEADLINE_BYTES = 8
 
 def text(value: String) -> bytes:
     """The string itself, as GET returns it. O(1) for bytes."""
-    kind = type(value)
-    if kind is bytes:
-        return value  # type: ignore[return-value]
-    return b"%d" % value if kind is int else bytes(value)  # type: ignore[arg-type]
+    if type(value) is bytes:
+        return value
+    return b"%d" % value if isinstance(value, int) else bytes(value)
 
 
 def length(value: String) -> int:
     """The number of bytes. O(1)."""
-    return len(b"%d" % value) if type(value) is int else len(value)  # type: ignore[arg-type]
+    return len(b"%d" % value) if isinstance(value, int) else len(value)
 
 
 def integer(value: String) -> int | None:
     """The signed 64-bit integer that the string is the canonical text of, else None. O(1)."""
-    kind = type(value)
-    if kind is int:
-        return value  # type: ignore[return-value]
-    if kind is bytearray:
-        return as_integer(bytes(value)) if len(value) <= 20 else None  # type: ignore[arg-type]
-    return as_integer(value)  # type: ignore[arg-type]
+    if isinstance(value, int):
+        return value
+    if isinstance(value, bytearray):
+        return as_integer(bytes(value)) if len(value) <= 20 else None
+    return as_integer(value)
 
 
 def editable(value: String | None) -> bytearray:
@@ -81,8 +79,8 @@ def substring(value: String, start: int, end: int) -> bytes:
         return b""
     first = start if start >= 0 else max(start + size, 0)
     last = end if end >= 0 else max(end + size, 0)
-    data = value if type(value) is not int else text(value)
-    return bytes(data[first : last + 1])  # type: ignore[index]
+    data = text(value) if isinstance(value, int) else value
+    return bytes(data[first : last + 1])
 
 
 def overwrite(value: bytearray, offset: int, data: bytes) -> None:
