@@ -14,6 +14,7 @@ from node import commands, gate
 from node.blocking import Blocking
 from node.clock import Clock
 from node.command import TABLE, FastTable
+from node.commands.hash_expiry import expire_due_fields
 from node.data.keyspace import EXPIRE, EXPIRED, Database, Keyspace
 from node.data.limits import Limits
 from node.execute import Unit, run, run_again
@@ -21,6 +22,10 @@ from node.observe import Observe
 from node.pause import Pause
 from node.persistence.log import Log
 from node.pubsub import PubSub
+from node.replication.primary import Replica
+from node.replication.report import role_reply
+from node.replication.role import Role
+from node.replication.transport import Transport, Unconnected
 from node.resp import RequestParser
 from node.session import Session
 from node.topology import Alone, Topology
@@ -41,6 +46,7 @@ class Node:
 
     now_ms: monotonic milliseconds of this turn. gate: flags of commands that need a second look
     in the node's present state. unit: set while several commands are logged as one.
+    role: primary or replica, and all of replication. transport: carries its links.
     on_shutdown, on_deadline: the driver's; called to end the process, and when something has
     become due before the next regular tick.
     """
@@ -54,6 +60,8 @@ class Node:
     observe: Observe = attrs.field(factory=Observe)
     blocking: Blocking = attrs.field(init=False)
     pause: Pause = attrs.field(init=False)
+    role: Role = attrs.field(init=False)
+    transport: Transport = attrs.field(factory=Unconnected)
     pubsub: PubSub = attrs.field(factory=PubSub)
     watches: Watches = attrs.field(init=False)
     rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
@@ -79,10 +87,14 @@ class Node:
         )
         self.blocking = Blocking(self)
         self.pause = Pause(self)
+        self.role = Role(self)
         self.watches = Watches(self.keyspace)
         self.run_id = f"{self.random.getrandbits(160):040x}"
         self.begin_turn()
         self.started_ms = self.now_ms
+        for name in ("replica-read-only", "replica-serve-stale-data", "min-replicas-to-write"):
+            self.config.on_change(name, lambda _: self.refresh_gate())
+        self.config.on_change("repl-backlog-size", self._resize_backlog)
         self.refresh_gate()
 
     # --- clients ---------------------------------------------------------------------------------
@@ -154,14 +166,17 @@ class Node:
 
     def end_turn(self) -> None:
         """Make what has happened durable and known, so that replies may leave after it."""
-        while self.blocking.ready or self._resumed:
+        while self.blocking.ready or self._resumed or self.role.has_new_waits:
+            self.role.poll_new_waits()
             self.blocking.serve()
             resumed, self._resumed = self._resumed, []
             for session in resumed:
                 requests, session.requests = session.requests, []
                 run(self, session, requests)
                 session.flag()
+        self.role.before_log()
         self.log.flush()
+        self.role.after_log()
 
     def tick(self) -> None:
         """What is due: to be called every 1000 / hz milliseconds, and at next_deadline_ms."""
@@ -171,13 +186,15 @@ class Node:
         if self.pause.until_ms and not self.pause.is_on():
             self.pause.stop()
         observe = self.observe
+        self.role.tick()
         observe.command_rate.sample(self.commands_processed(), self.now_ms)
         self.refresh_gate()
         self.end_turn()
 
     def next_deadline_ms(self) -> int | None:
         """When, on the monotonic clock, something must happen before the next regular tick."""
-        return self.blocking.next_ms()
+        times = (self.blocking.next_ms(), self.role.next_deadline_ms())
+        return min((at_ms for at_ms in times if at_ms is not None), default=None)
 
     def commands_processed(self) -> int:
         """Commands run since start, or since the statistics were reset."""
@@ -191,6 +208,9 @@ class Node:
         for db in self.keyspace.databases:
             for key in itertools.islice(db.expires.due(self.keyspace.now_ms), EXPIRE_BATCH):
                 db.expire_now(key)
+            due = db.field_expires.due(self.keyspace.now_ms)
+            for key in itertools.islice(due, EXPIRE_BATCH):
+                expire_due_fields(self, db, key)
 
     def _expire_key(self, db: Database, key: bytes) -> None:
         """Delete a key because its time has come, and tell replicas, files and listeners."""
@@ -210,16 +230,37 @@ class Node:
 
     # --- role ------------------------------------------------------------------------------------
 
+    def follow(self, host: str, port: int) -> None:
+        """Be the replica of that primary; connects at once, and keeps trying."""
+        self.role.follow(host, port)
+
+    def promote(self) -> None:
+        """Be a primary, with the data there are."""
+        self.role.promote()
+
     def is_replica(self) -> bool:
-        return False
+        return self.role.link is not None
 
     def is_stale(self) -> bool:
         """A replica without its primary that must not serve old data."""
-        return False
+        return self.role.is_stale()
 
     def lacks_replicas(self) -> bool:
         """A primary with fewer good replicas than min-replicas-to-write asks for."""
-        return False
+        return self.role.lacks_replicas()
+
+    def replica_of(self, session: Session) -> Replica:
+        """What this node knows of the client as one that follows it, or is about to."""
+        if session.replica is None:
+            session.replica = Replica(self, session)
+        return session.replica
+
+    def describe_role(self) -> list[Any]:
+        """The answer to ROLE."""
+        return role_reply(self)
+
+    def _resize_backlog(self, config: "Config") -> None:
+        self.log.backlog_size = config.repl_backlog_size
 
     def _limits(self) -> Limits:
         limits = Limits()

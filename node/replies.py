@@ -102,7 +102,7 @@ class Wait:
     keys: (db index, key) pairs.
     kind: only a value of this class at a key lets the command run again; None: any change does,
     the key's end too.
-    held: by a pause, which CLIENT UNBLOCK does not end.
+    held_command: a pause holds the command back; CLIENT UNBLOCK does not end that.
     """
 
     poll: Callable[[], Any] | None = None
@@ -110,7 +110,7 @@ class Wait:
     timeout_reply: Any = None
     keys: tuple[tuple[int, bytes], ...] = ()
     kind: type | None = None
-    held: bool = False
+    held_command: bool = False
 
     def expire(self) -> Any:
         """The reply at the deadline."""
@@ -134,6 +134,9 @@ INDEX_OUT_OF_RANGE = ReplyError(b"ERR index out of range")
 NO_SUCH_KEY = ReplyError(b"ERR no such key")
 OVERFLOW = ReplyError(b"ERR increment or decrement would overflow")
 NOT_AUTHENTICATED = ReplyError(b"NOAUTH Authentication required.")
+UNBLOCKED = ReplyError(
+    b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+)
 READ_ONLY_REPLICA = ReplyError(b"READONLY You can't write against a read only replica.")
 LOADING = ReplyError(b"LOADING Redis is loading the dataset in memory")
 BUSY_KEY = ReplyError(b"BUSYKEY Target key name already exists.")

@@ -16,6 +16,7 @@ from typing import Any
 
 import hiredis
 
+from node.data.number import format_double
 from node.replies import (
     NO_REPLY,
     NULL_ARRAY,
@@ -95,6 +96,10 @@ class RequestParser:
         """Bytes held of a request that is not complete."""
         return 0 if self._strict is None else self._strict.size()
 
+    def unfinished(self) -> int:
+        """Bytes fed that belong to no request given yet."""
+        return 0 if self._strict is None else self._strict.unfinished()
+
     def _split_tail(self, data: bytes, requests: list[list[bytes]]) -> list[list[bytes]]:
         """Hand the unfinished request at the end of a chunk to the strict parser."""
         self._reader = hiredis.Reader(notEnoughData=False)
@@ -148,11 +153,12 @@ def _canonical_length(args: list[bytes]) -> int:
 class _Strict:
     """A parser that takes Redis's word for every byte. Used where hiredis must not be."""
 
-    __slots__ = ("_args", "_buffer", "_bulk", "_missing", "_position")
+    __slots__ = ("_args", "_buffer", "_bulk", "_missing", "_position", "_start")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._position = 0
+        self._start = 0  # of the request under way; negative where the buffer begins after it
         self._args: list[bytes] = []
         self._missing = 0  # arguments still to come of the request under way
         self._bulk = -1  # length of the argument under way; -1: its header is still to come
@@ -162,6 +168,9 @@ class _Strict:
 
     def size(self) -> int:
         return len(self._buffer) + sum(map(len, self._args))
+
+    def unfinished(self) -> int:
+        return len(self._buffer) - self._start
 
     def take_rest(self) -> bytes:
         """The bytes not looked at yet; only between requests."""
@@ -176,6 +185,7 @@ class _Strict:
             pass
         if self._position:
             del self._buffer[: self._position]
+            self._start -= self._position
             self._position = 0
 
     def _step(self, requests: list[list[bytes]], limits: RequestParser) -> bool:
@@ -210,6 +220,8 @@ class _Strict:
         if count > UNAUTHENTICATED_ARGS_MAX and not limits.trusted:
             raise ProtocolError(b"unauthenticated multibulk length")
         self._missing = max(count, 0)
+        if not self._missing:
+            self._start = self._position
         return True
 
     def _argument(self, requests: list[list[bytes]], limits: RequestParser) -> bool:
@@ -228,6 +240,7 @@ class _Strict:
         if not self._missing:
             requests.append(self._args)
             self._args = []
+            self._start = self._position
         return True
 
     def _inline(self, requests: list[list[bytes]]) -> bool:
@@ -243,6 +256,7 @@ class _Strict:
             raise ProtocolError(b"unbalanced quotes in request")
         if words:
             requests.append(words)
+        self._start = self._position
         return True
 
 
@@ -351,20 +365,6 @@ def encode(value: Any, protocol: int) -> bytes:
 def encode_error(error: ReplyError) -> bytes:
     """An error line; line breaks inside become spaces, as the line ends the reply."""
     return b"-%b\r\n" % error.text.replace(b"\r", b" ").replace(b"\n", b" ")
-
-
-def format_double(value: float) -> bytes:
-    """A score or double as Redis prints it: shortest form, integers without a point."""
-    if value != value:
-        return b"nan"
-    if value in (float("inf"), float("-inf")):
-        return b"inf" if value > 0 else b"-inf"
-    if value == int(value) and abs(value) < 1e17:
-        return b"-0" if value == 0 and str(value)[0] == "-" else b"%d" % value
-    mantissa, _, exponent = repr(value).partition("e")
-    if not exponent:
-        return mantissa.encode()
-    return f"{mantissa.removesuffix('.0')}e{int(exponent):+03d}".encode()
 
 
 def _encode_none(value: Any, protocol: int) -> bytes:

@@ -17,6 +17,7 @@ from node import process
 from node.clock import SystemClock
 from node.config import Config, ConfigError
 from node.node import VERSION, Node
+from node.replication.links import Links
 from node.turns import Turns
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Server:
 
     node: Node
     turns: Turns = attrs.field(init=False)
+    links: Links = attrs.field(init=False)
     tasks: list[Task] = attrs.field(factory=list)
     before_exit: list[Callable[[], None]] = attrs.field(factory=list)
     exit_code: int = 0
@@ -62,6 +64,7 @@ class Server:
 
     def __attrs_post_init__(self) -> None:
         self.turns = Turns(self.node)
+        self.links = Links(self.node, self.turns)
         self.node.on_shutdown = self.stop
         self.node.on_deadline = self._ring
         self.node.config.on_change("port", self._change_port)
@@ -168,7 +171,8 @@ class Server:
         """Serve until told to stop."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals)
-            for task in (self._accept_all, self.turns.serve, self._keep_time, *self.tasks):
+            own = (self._accept_all, self.turns.serve, self.links.serve, self._keep_time)
+            for task in (*own, *self.tasks):
                 nursery.start_soon(task)
             if self.node.config.port:
                 _log.info("Ready to accept connections tcp")

@@ -81,14 +81,15 @@ class Turns:
         self._epoll.register(connection.fd, _READ)
         return session
 
-    def release(self, session: Session) -> socket.socket | None:
-        """Give up a client's socket, unclosed: another driver takes over (a replica's link)."""
+    def release(self, session: Session) -> tuple[socket.socket, bytes] | None:
+        """Give up a client's socket, unclosed, with what is still to be sent: another driver takes
+        over (a replica's link). None if it has gone."""
         connection = self._by_session.pop(session.id, None)
         if connection is None:
             return None
         del self._connections[connection.fd]
         self._epoll.unregister(connection.fd)
-        return connection.socket
+        return connection.socket, bytes(connection.unsent) + session.take_output()
 
     def _close(self, connection: Connection) -> None:
         session = connection.session

@@ -20,10 +20,10 @@ ROWS = {
     "node.transaction node.topology",
     4: "node.pause node.gate node.execute node.observe",
     5: "node.commands node.commands.* node.scripting",
-    6: "node.replication node.replication.primary node.replication.replica "
-    "node.persistence.checkpoint node.persistence.aof",
+    6: "node.replication node.replication.* node.persistence.checkpoint node.persistence.aof",
     7: "node.node",
-    8: "node.process node.turns node.streams node.replication.links node.server node.__main__",
+    8: "node.process node.turns node.streams node.replication.links node.replication.source "
+    "node.child node.server node.__main__",
     9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk",
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
     "cluster.assignment "
@@ -31,8 +31,8 @@ ROWS = {
     11: "cluster.directives cluster.routing cluster.member cluster.commands",
     12: "cluster.simulation cluster.checks",
     13: "cluster.configfile cluster.bus cluster.server cluster.client cluster.processes "
-    "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer cluster.report cluster.drill "
-    "cluster.__main__",
+    "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer "
+    "cluster.report cluster.drill cluster.__main__",
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names.split()}
 

@@ -1,0 +1,15 @@
+"""Primary and replicas: one stream of commands, and its two ends.
+
+Everything but links.py is pure: bytes in, bytes out, the node's clock.
+
+history.py    replication ids: whose changes, up to which offset, this node's data hold
+transport.py  what the pure half asks of a driver
+primary.py    Primary, Replica: what a node does for those who follow it
+snapshot.py   one data set on its way to one or more replicas
+replica.py    PrimaryLink: from connecting to the live stream, and back after a break
+transfer.py   a full sync's payload coming in
+stream.py     the primary's commands, applied and logged as they came
+role.py       Role: follow(), promote(), and what is due with time
+report.py     INFO replication, ROLE
+links.py      [trio] sockets, the child that writes a snapshot
+"""

@@ -1,0 +1,171 @@
+"""The node's role: a primary, or the replica of one; and the history its data belong to."""
+
+import logging
+from typing import TYPE_CHECKING
+
+import attrs
+
+from node.data.keyspace import EXPIRE, HIDE
+from node.replication.history import History, new_id
+from node.replication.primary import Primary
+from node.replication.replica import PrimaryLink
+from node.replies import UNBLOCKED
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False)
+class Role:
+    """link: to the primary that this node follows; None while it is a primary itself.
+
+    primary: what it does for its own replicas, in either role.
+    has_new_waits: somebody has said WAIT in this turn.
+    """
+
+    node: "Node"
+    history: History = attrs.field(init=False)
+    primary: Primary = attrs.field(init=False)
+    link: PrimaryLink | None = None
+    has_new_waits: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.history = History(new_id(self.node.random))
+        self.primary = Primary(self.node)
+
+    # --- changes ---------------------------------------------------------------------------------
+
+    def follow(self, host: str, port: int) -> None:
+        """Be that primary's replica: connect to it at once. Data and replicas are kept until it
+        shows that they are of another history."""
+        link = self.link
+        if link is not None and (link.host, link.port) == (host, port):
+            return
+        node = self.node
+        db = 0
+        if link is not None:
+            link.close()
+            db = link.db
+        else:
+            node.log.follow(True)
+            self._unblock_clients()
+        node.keyspace.expiry = HIDE
+        self.link = PrimaryLink(node, host, port, db)
+        node.refresh_gate()
+        self.link.open()
+
+    def promote(self) -> None:
+        """Be a primary, with the data there are. The new history is known as the old one up to
+        here, so that the old primary's other replicas can go on from it."""
+        link = self.link
+        if link is None:
+            return
+        node = self.node
+        link.close()
+        self.link = None
+        self.history.branch(new_id(node.random), node.log.flush())
+        node.log.follow(False)
+        node.keyspace.expiry = EXPIRE
+        self.primary.drop_all("this node is a primary now")
+        node.refresh_gate()
+        node.blocking.poll()
+        _log.info(
+            "MASTER MODE enabled. Second replication ID is %s, valid up to offset %d. "
+            "New replication ID is %s",
+            *(self.history.previous_id, self.history.previous_end + 1, self.history.id),
+        )
+
+    def _unblock_clients(self) -> None:
+        """Who waits for something that a primary does, waits in vain now."""
+        for session in list(self.node.blocking.sessions.values()):
+            wait = session.waiting
+            if wait is not None and wait.keys:
+                self.node.blocking.answer(session, UNBLOCKED)
+                session.close()
+        self.node.blocking.poll()
+
+    # --- what the link reports -------------------------------------------------------------------
+
+    def take_history(self, id: str, offset: int) -> None:
+        """A full sync is done: data, id and offset are the primary's."""
+        log = self.node.log
+        self.primary.drop_all("this node has got another data set")
+        self.history.adopt(id)
+        log.restart(offset)
+        log.keep_backlog(self.node.config.repl_backlog_size)
+
+    def rename_history(self, id: str) -> None:
+        """A partial sync goes on under this id; "" if the primary named none."""
+        log = self.node.log
+        if id and id != self.history.id:
+            self.history.branch(id, log.flush())
+            self.primary.drop_all("the history goes by another replication id")
+        log.keep_backlog(self.node.config.repl_backlog_size)
+
+    # --- questions -------------------------------------------------------------------------------
+
+    def is_stale(self) -> bool:
+        """Whether clients must not be served, as the primary is out of reach."""
+        link = self.link
+        return (
+            link is not None and not link.is_up() and not self.node.config.replica_serve_stale_data
+        )
+
+    def lacks_replicas(self) -> bool:
+        """Whether min-replicas-to-write forbids a primary to take writes."""
+        config = self.node.config
+        if self.link is not None or not config.min_replicas_to_write:
+            return False
+        if not config.min_replicas_max_lag:
+            return False
+        return self.primary.count_good() < config.min_replicas_to_write
+
+    def stream_db(self) -> int:
+        """The database that the stream to this node's replicas is in; a primary's own selects
+        one before its next command."""
+        link = self.link
+        if link is None:
+            return 0
+        return link.stream.session.db.index if link.stream is not None else link.db
+
+    def data_age_ms(self) -> int | None:
+        """Milliseconds since the stream last brought anything from the present primary; None if
+        it never has."""
+        link = self.link
+        if link is None or not link.synced:
+            return None
+        if link.is_up():
+            return self.node.now_ms - link.heard_ms
+        return self.node.now_ms - (link.down_since_ms or 0)
+
+    # --- turns and time --------------------------------------------------------------------------
+
+    def poll_new_waits(self) -> None:
+        """Look at what was said WAIT for, now that the offset of each client's writes is known."""
+        if self.has_new_waits:
+            self.has_new_waits = False
+            self.node.log.flush()
+            self.node.blocking.poll()
+
+    def before_log(self) -> None:
+        """Before the log takes in the turn."""
+        self.primary.before_log()
+
+    def after_log(self) -> None:
+        """After that."""
+        if self.primary.replicas:
+            self.primary.after_log()
+        if self.link is not None:
+            self.link.after_log()
+
+    def tick(self) -> None:
+        """What time brings, ten times a second."""
+        self.primary.tick()
+        if self.link is not None:
+            self.link.tick()
+
+    def next_deadline_ms(self) -> int | None:
+        """When, on the monotonic clock, something is due before the next regular tick."""
+        return None if self.link is None else self.link.next_deadline_ms()

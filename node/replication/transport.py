@@ -1,0 +1,79 @@
+"""What replication asks of a driver: the one with sockets, or a simulation."""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from node.replication.primary import Replica
+    from node.replication.replica import PrimaryLink
+    from node.replication.snapshot import Snapshot
+
+
+class Peer(Protocol):
+    """One end of a replication link, without its socket."""
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the other side. Between node.begin_turn and node.end_turn."""
+        ...
+
+    def take_output(self, most: int) -> bytes:
+        """Bytes to send, about `most` of them; b"" when there are none now."""
+        ...
+
+    def lost(self, reason: str) -> None:
+        """The connection could not be made, or has ended. It is never called after `close`."""
+        ...
+
+
+class Transport(Protocol):
+    """A driver. None of these waits."""
+
+    def connect(self, link: "PrimaryLink") -> None:
+        """Open a connection to link.host, link.port; then link.connected() or link.lost()."""
+        ...
+
+    def adopt(self, replica: "Replica") -> None:
+        """From the end of this turn the connection of replica.session is a replication link."""
+        ...
+
+    def flag(self, peer: Peer) -> None:
+        """The peer has output."""
+        ...
+
+    def close(self, peer: Peer) -> None:
+        """End the peer's connection at once, or stop making it."""
+        ...
+
+    def produce(self, snapshot: "Snapshot") -> bool:
+        """Write this snapshot beside the node's other work; False if there is no such way.
+
+        The data are those of this moment. The driver calls snapshot.receive with each piece
+        while snapshot.has_room(), and snapshot.end once; or snapshot.begin first, where the
+        length is to be known beforehand.
+        """
+        ...
+
+    def cancel(self, snapshot: "Snapshot") -> None:
+        """Nobody needs this snapshot any more."""
+        ...
+
+
+class Unconnected:
+    """The transport of a node that nobody drives: nothing ever arrives."""
+
+    def connect(self, link: "PrimaryLink") -> None:
+        return None
+
+    def adopt(self, replica: "Replica") -> None:
+        return None
+
+    def flag(self, peer: Peer) -> None:
+        return None
+
+    def close(self, peer: Peer) -> None:
+        return None
+
+    def produce(self, snapshot: "Snapshot") -> bool:
+        return False
+
+    def cancel(self, snapshot: "Snapshot") -> None:
+        return None
