@@ -51,4 +51,4 @@ class Pause:
             session.requests.insert(0, args)
             return NO_REPLY
 
-        return Wait(retry, self.until_ms, retry, held=True)
+        return Wait(retry, self.until_ms, retry, held_command=True)

@@ -301,7 +301,7 @@ def client_unblock(session: Session, args: list[bytes]):
         raise ReplyError(b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     node = session.node
     other = node.sessions.get(integer(args[2]))
-    if other is None or other.waiting is None or other.waiting.held:
+    if other is None or other.waiting is None or other.waiting.held_command:
         return 0
     value = UNBLOCKED if reason == b"ERROR" else other.waiting.expire()
     node.blocking.answer(other, value)
