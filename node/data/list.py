@@ -120,6 +120,18 @@ class List:
         self._lost(taken)
         return taken
 
+    def turn(self, *, from_left: bool, to_left: bool) -> bytes:
+        """Take an element off one end and push it on one; IndexError if there is none. O(1)."""
+        items = self.items
+        value = items.popleft() if from_left else items.pop()
+        if self.watched and self.size != _UNKNOWN:
+            self.size -= entry_size(value)
+        self._expect(value)
+        (items.appendleft if to_left else items.append)(value)
+        if self.watched and self.size != _UNKNOWN:
+            self.size += entry_size(value)
+        return value
+
     def get(self, index: int) -> bytes | None:
         """The element at a place, or None. O(N/64) in the middle, O(1) at the ends."""
         try:
@@ -129,14 +141,13 @@ class List:
 
     def set(self, index: int, value: bytes) -> bool:
         """Replace the element at a place; False if there is no such place. O(N/64)."""
-        try:
-            old, self.items[index] = self.items[index], value
-        except IndexError:
+        items = self.items
+        if not -len(items) <= index < len(items):
             return False
-        watched = self.watched
+        self._expect(value)
+        old, items[index] = items[index], value
         self._charge((value,))
-        if watched:  # else, if it is now, it was measured without the old one
-            self._lost((old,))
+        self._lost((old,))
         return True
 
     def range(self, start: int, stop: int) -> list[bytes]:
@@ -168,6 +179,7 @@ class List:
 
     def insert(self, pivot: bytes, value: bytes, *, after: bool) -> bool:
         """Put `value` beside the first element equal to `pivot`; False if none is. O(N)."""
+        self._expect(value)
         try:
             place = self.items.index(pivot)
         except ValueError:
@@ -237,6 +249,16 @@ class List:
         if self.room < 0:
             self._gained(values)
 
+    def _expect(self, value: bytes) -> None:
+        """What LSET, LINSERT and LMOVE do first: look whether one more element would still fit."""
+        limits = self.limits
+        if self.large or self.room > len(value) + _OVERHEAD:
+            return
+        if not self.watched:
+            self.watched, self.size, self.room = True, _measure(self.items), -1
+        if self.size + len(value) > limits.list_bytes or len(self.items) >= limits.list_count:
+            self.large = True
+
     def _replace(self, items: Iterable[bytes]) -> None:
         """Keep only `items`, some of those that were there."""
         self.items = deque(items)
@@ -295,6 +317,8 @@ def move(source: List, target: List, *, from_left: bool, to_left: bool) -> bytes
 
     IndexError if the source is empty.
     """
+    if source is target:
+        return source.turn(from_left=from_left, to_left=to_left)
     value = source.pop_left() if from_left else source.pop_right()
     (target.push_left if to_left else target.push_right)(value)
     return value

@@ -85,7 +85,10 @@ class ZSet:
         if old == score:
             return UNCHANGED
         if not self.large:
-            score += 0.0  # a listpack holds no negative zero
+            if old is None:
+                self._expect_one(member)
+            if not self.large:
+                score += 0.0  # a listpack holds no negative zero
         scores[member] = score
         if self._sorted is not None:
             if old is not None:
@@ -93,7 +96,10 @@ class ZSet:
             self._sorted.add((score, member))
         if old is not None:
             return UPDATED
-        self._came(member)
+        if self._order is not None:
+            self._order.append(member)
+        if self._sorted is None and len(scores) > _EAGER:
+            self.ordered()
         return ADDED
 
     def add(self, member: bytes, score: float, flags: int) -> tuple[int, float | None]:
@@ -252,20 +258,14 @@ class ZSet:
             self._order = Order(self.scores)
         return self._order
 
-    def _came(self, member: bytes) -> None:
-        """A member is new: see to what depends on how many and how long they are."""
-        size = len(self.scores)
-        if not self.large:
-            limits = self.limits
-            if (
-                size > limits.zset_max_listpack_entries
-                or len(member) > limits.zset_max_listpack_value
-            ):
-                self.large = True
-        elif self._order is not None:
-            self._order.append(member)
-        if size > _EAGER and self._sorted is None:
-            self.ordered()
+    def _expect_one(self, member: bytes) -> None:
+        """Change the encoding if the new member that is about to come calls for it."""
+        limits = self.limits
+        if (
+            len(self.scores) >= limits.zset_max_listpack_entries
+            or len(member) > limits.zset_max_listpack_value
+        ):
+            self.large = True
 
     def _measure(self, scores: dict[bytes, float]) -> None:
         limits = self.limits
@@ -295,6 +295,8 @@ class ZSet:
         self, places: tuple[int, int], reverse: bool, offset: int, count: int
     ) -> list[Scored]:
         first, end = places
+        if offset < 0 and self.large:
+            offset += end - first  # as in Redis, where a skiplist is asked for the n-th node
         if offset < 0:
             return []
         if reverse:
