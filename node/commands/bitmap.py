@@ -9,6 +9,7 @@ from node.command import DENYOOM, FAST, READONLY, WRITE, Keys, command
 from node.commands.arguments import integer, integer_between
 from node.data import bitmap
 from node.data.keyspace import GENERIC, STRING
+from node.data.number import INT64_MAX
 from node.data.string import editable, text
 from node.replies import SYNTAX, ReplyError
 from node.session import Session
@@ -229,8 +230,13 @@ class _Step:
         if self.overflow == _FAIL:
             return None
         if self.overflow == _SAT:
-            return high if number > high else low
+            return high if number > high or self._wraps(high - number) else low
         return bitmap.wrap(number, self.width, self.signed)
+
+    def _wraps(self, distance: int) -> bool:
+        """A real server's distance to the limit is an int64 that can become negative when an
+        integer is set; replicas of either kind must come to the same."""
+        return self.kind == b"SET" and self.signed and distance > INT64_MAX
 
     def _unlimited(self, before: int) -> int:
         if self.kind == b"INCRBY":

@@ -25,7 +25,7 @@ from node.data.hash import Hash
 from node.data.keyspace import GENERIC, HIDE, Database
 from node.data.list import List
 from node.data.number import INT64_MAX
-from node.data.pattern import Matcher, compiled
+from node.data.pattern import compiled
 from node.data.set import Set
 from node.data.zset import ZSet
 from node.persistence.rdb import VERSION, PayloadError, RdbError, decode_dump, encode_dump
@@ -291,11 +291,9 @@ def _is_string(value: Any) -> bool:
 def keys(session: Session, args: list[bytes]) -> list[bytes]:
     """All keys whose names match a pattern."""
     db = session.db
-    return _alive(db, list(filter(_test(args[1]), db)))
-
-
-def _test(pattern: bytes) -> Matcher | None:
-    return None if pattern == b"*" else compiled(pattern)
+    # A star alone means every key, while elsewhere it does not match an empty string.
+    found = list(db) if args[1] == b"*" else list(filter(compiled(args[1]), db))
+    return _alive(db, found)
 
 
 def _alive(db: Database, found: list[bytes]) -> list[bytes]:
@@ -325,8 +323,6 @@ def scan(session: Session, args: list[bytes]) -> list[Any]:
     place, found = db.scan(place, most)
     found = _alive(db, list(filter(test, found)) if test is not None else found)
     if wanted is not None:
-        if wanted not in _TYPE_NAMES:
-            raise ReplyError(b"ERR unknown type name '%b'" % wanted)
         found = [key for key in found if TYPES[type(db.peek(key))] == wanted]
     return [b"%d" % place, found]
 
@@ -339,6 +335,9 @@ def _take_type(args: list[bytes]) -> tuple[bytes | None, list[bytes]]:
     while i < len(args):
         if args[i].upper() == b"TYPE" and i + 1 < len(args):
             wanted = args[i + 1].lower()
+            if wanted not in _TYPE_NAMES:
+                scan_options(others)  # what is wrong before it comes first
+                raise ReplyError(b"ERR unknown type name '%b'" % args[i + 1])
         else:
             others += args[i : i + 2]
         i += 2

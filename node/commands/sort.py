@@ -139,7 +139,7 @@ def _is_fixed(pattern: bytes, topology: Any, key: bytes) -> bool:
     return bool(named) and topology.slot_of(pattern) == topology.slot_of(key)
 
 
-def _elements(value: Any, request: _Request) -> list[bytes]:
+def _elements(value: Any) -> list[bytes]:
     if value is None:
         return []
     if type(value) is List:
@@ -147,9 +147,8 @@ def _elements(value: Any, request: _Request) -> list[bytes]:
     if type(value) is Set:
         return value.members()
     if type(value) is ZSet:
-        if request.keeps_order():
-            return [member for _, member in value.by_rank(0, -1)]
-        return list(value.scores)
+        value.large = True  # a real server needs a skiplist to sort, and clients can see it
+        return [member for _, member in value.by_rank(0, -1)]
     raise WRONG_TYPE
 
 
@@ -158,7 +157,7 @@ def _sorted(db: Database, elements: list[bytes], request: _Request) -> list[byte
     if request.by is not None:
         weights = [request.by.look_up(db, element) for element in elements]  # type: ignore[misc]
     if request.alphabetic:
-        order: list[Any] = [(weight is not None, weight or b"") for weight in weights]
+        order: list[Any] = [_collated(weight, request) for weight in weights]
     else:
         order = [
             (0.0 if weight is None else floating(weight, _NOT_DOUBLE), element)
@@ -168,11 +167,19 @@ def _sorted(db: Database, elements: list[bytes], request: _Request) -> list[byte
     return [elements[place] for place in places]
 
 
+def _collated(weight: bytes | None, request: _Request) -> tuple[bool, bytes]:
+    """What ALPHA compares. C's collation looks no further than a zero byte; what is stored must
+    not depend on it."""
+    if weight is None:
+        return False, b""
+    return True, weight if request.store is not None else weight.partition(b"\0")[0]
+
+
 def _sort(session: Session, args: list[bytes], may_store: bool) -> list[Any] | int:
     request = _parse(session, args, may_store)
     db = session.db
     value = db.read(args[1])
-    elements = _elements(value, request)
+    elements = _elements(value)
     if request.keeps_order() and type(value) is Set and request.store is not None:
         # A set's order is its own affair; what is stored must be the same on every replica.
         request.by, request.alphabetic = None, True
