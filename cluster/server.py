@@ -1,5 +1,6 @@
 """`slotfleet-server`: a node as a process, alone or in a cluster, in place of redis-server."""
 
+import socket
 import sys
 from random import Random
 
@@ -14,6 +15,8 @@ from cluster.view import View
 from node import server as alone
 from node.clock import SystemClock
 from node.config import Config
+from node.host import SystemHost
+from node.host import SystemHost
 from node.node import Node
 from node.process import Exit
 from node.server import Server
@@ -27,19 +30,25 @@ def build(config: Config) -> Server:
 
 
 def member_server(config: Config) -> Server:
-    """A node that is in a cluster, if only of one; its bus port is open, and nodes.conf locked."""
+    """The server of a node that is in a cluster, if only of one."""
+    bus = open_bus(config)
+    server = Server(bus.member.node)
+    server.tasks.append(bus.serve)
+    server.before_exit.append(bus.close)
+    return server
+
+
+def open_bus(config: Config) -> Bus:
+    """A node that is in a cluster; its bus port is open, and nodes.conf locked. Raises Exit."""
     _check_ports(config)
     file = _lock(config)
     listeners = _listen(config)
     rng, clock = Random(), SystemClock()
     view = _load(file, rng, clock.wall_ms())
     routing = Routing(view, config)
-    node = Node(config, clock, rng, routing)
-    bus = Bus(Member(node, Core(view, options_of(config), rng), routing), file, listeners)
-    server = Server(node)
-    server.tasks.append(bus.serve)
-    server.before_exit.append(bus.close)
-    return server
+    node = Node(config, clock, rng, routing, host=SystemHost())
+    member = Member(node, Core(view, options_of(config), rng), routing)
+    return Bus(member, file, listeners)
 
 
 def _check_ports(config: Config) -> None:
@@ -79,7 +88,7 @@ def _load(file: ConfigFile, rng: Random, now: int) -> View:
         raise Exit(1, why) from None
 
 
-def _listen(config: Config) -> list:
+def _listen(config: Config) -> list[socket.socket]:
     try:
         return alone.open_tcp(config, bus_port(config))
     except OSError as error:

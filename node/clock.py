@@ -15,6 +15,10 @@ class Clock(Protocol):
         """Milliseconds since some fixed moment; never goes back."""
         ...
 
+    def sleep(self, seconds: float) -> None:
+        """Do nothing at all for so long; what DEBUG SLEEP is for."""
+        ...
+
 
 class SystemClock:
     """The operating system's clocks."""
@@ -24,6 +28,9 @@ class SystemClock:
 
     def monotonic_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 class VirtualClock:
@@ -37,6 +44,9 @@ class VirtualClock:
 
     def monotonic_ms(self) -> int:
         return self._now_ms
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(int(seconds * 1000))
 
     def advance(self, milliseconds: int) -> None:
         """Move time forward."""

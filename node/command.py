@@ -11,7 +11,7 @@ It is the one source of a command's arity, option parsing, keys and COMMAND DOCS
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -411,6 +411,13 @@ class Row:
 
 
 TABLE: dict[bytes, Row] = {}
+
+
+def every_row() -> Iterator[Row]:
+    """Every command and subcommand."""
+    for row in TABLE.values():
+        yield row
+        yield from row.subcommands.values()
 
 
 def command(

@@ -13,17 +13,20 @@ import attrs
 from node import commands, gate
 from node.blocking import Blocking
 from node.clock import Clock
-from node.command import TABLE, FastTable
+from node.command import TABLE, FastTable, every_row
 from node.commands.hash_expiry import expire_due_fields
 from node.data.keyspace import EXPIRE, EXPIRED, Database, Keyspace
 from node.data.limits import Limits
+from node.disk import Disk, RealDisk
 from node.execute import Unit, run, run_again
+from node.host import Host, Nowhere
+from node.housekeeper import Housekeeper
 from node.observe import Observe
 from node.pause import Pause
 from node.persistence.log import Log
 from node.pubsub import PubSub
 from node.replication.primary import Replica
-from node.replication.report import role_reply
+from node.replication.report import replication_info, role_reply
 from node.replication.role import Role
 from node.replication.transport import Transport, Unconnected
 from node.resp import RequestParser
@@ -46,7 +49,8 @@ class Node:
 
     now_ms: monotonic milliseconds of this turn. gate: flags of commands that need a second look
     in the node's present state. unit: set while several commands are logged as one.
-    role: primary or replica, and all of replication. transport: carries its links.
+    role: primary or replica, and all of replication. transport: carries its links. disk, host:
+    files, and what INFO tells of process and machine.
     on_shutdown, on_deadline: the driver's; called to end the process, and when something has
     become due before the next regular tick.
     """
@@ -62,12 +66,17 @@ class Node:
     pause: Pause = attrs.field(init=False)
     role: Role = attrs.field(init=False)
     transport: Transport = attrs.field(factory=Unconnected)
+    disk: Disk = attrs.field(factory=RealDisk)
+    host: Host = attrs.field(factory=Nowhere)
     pubsub: PubSub = attrs.field(factory=PubSub)
     watches: Watches = attrs.field(init=False)
+    housekeeper: Housekeeper = attrs.field(init=False)
     rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
     sessions: dict[int, Session] = attrs.field(factory=dict)
     now_ms: int = 0
     started_ms: int = 0
+    started_wall_ms: int = 0
+    expires_actively: bool = True
     gate: int = 0
     loading: bool = False
     unit: Unit | None = None
@@ -89,12 +98,18 @@ class Node:
         self.pause = Pause(self)
         self.role = Role(self)
         self.watches = Watches(self.keyspace)
+        self.housekeeper = Housekeeper(self)
         self.run_id = f"{self.random.getrandbits(160):040x}"
         self.begin_turn()
-        self.started_ms = self.now_ms
+        self.started_ms, self.started_wall_ms = self.now_ms, self.keyspace.now_ms
+        self.observe.startup_memory = self.host.memory()
         for name in ("replica-read-only", "replica-serve-stale-data", "min-replicas-to-write"):
             self.config.on_change(name, lambda _: self.refresh_gate())
         self.config.on_change("repl-backlog-size", self._resize_backlog)
+        for name in LIMIT_DIRECTIVES:
+            self.config.on_change(name.replace("_", "-"), self._change_limits)
+        self.config.on_change("proto-max-bulk-len", self._change_bulk_max)
+        self.config.on_change("hz", lambda _: self.on_deadline())
         self.refresh_gate()
 
     # --- clients ---------------------------------------------------------------------------------
@@ -185,9 +200,8 @@ class Node:
         self.blocking.expire(self.now_ms)
         if self.pause.until_ms and not self.pause.is_on():
             self.pause.stop()
-        observe = self.observe
         self.role.tick()
-        observe.command_rate.sample(self.commands_processed(), self.now_ms)
+        self.housekeeper.tick()
         self.refresh_gate()
         self.end_turn()
 
@@ -198,12 +212,27 @@ class Node:
 
     def commands_processed(self) -> int:
         """Commands run since start, or since the statistics were reset."""
-        return sum(
-            row.calls + sum(sub.calls for sub in row.subcommands.values()) for row in TABLE.values()
-        )
+        return sum(row.calls for row in every_row())
+
+    def bytes_moved(self) -> tuple[int, int]:
+        """Bytes that clients have sent and were sent, since start or the statistics' reset."""
+        observe, sessions = self.observe, self.sessions.values()
+        received = sum(session.bytes_in for session in sessions)
+        sent = sum(session.bytes_out for session in sessions)
+        return received + observe.bytes_in_of_the_gone, sent + observe.bytes_out_of_the_gone
+
+    def reset_statistics(self) -> None:
+        """CONFIG RESETSTAT."""
+        received, sent = self.bytes_moved()
+        self.observe.reset()
+        self.observe.bytes_in_of_the_gone -= received
+        self.observe.bytes_out_of_the_gone -= sent
+        self.keyspace.hits = self.keyspace.misses = self.keyspace.expired = 0
+        for row in every_row():
+            row.calls = row.failed = row.rejected = row.nanoseconds = 0
 
     def _expire_due(self) -> None:
-        if self.keyspace.expiry != EXPIRE or self.pause.is_on():
+        if self.keyspace.expiry != EXPIRE or self.pause.is_on() or not self.expires_actively:
             return
         for db in self.keyspace.databases:
             for key in itertools.islice(db.expires.due(self.keyspace.now_ms), EXPIRE_BATCH):
@@ -259,6 +288,10 @@ class Node:
         """The answer to ROLE."""
         return role_reply(self)
 
+    def describe_replication(self) -> dict[str, str | int]:
+        """The fields of INFO replication."""
+        return replication_info(self)
+
     def _resize_backlog(self, config: "Config") -> None:
         self.log.backlog_size = config.repl_backlog_size
 
@@ -267,6 +300,14 @@ class Node:
         for name in LIMIT_DIRECTIVES:
             setattr(limits, name, getattr(self.config, name))
         return limits
+
+    def _change_limits(self, config: "Config") -> None:
+        for name in LIMIT_DIRECTIVES:
+            setattr(self.keyspace.limits, name, getattr(config, name))
+
+    def _change_bulk_max(self, config: "Config") -> None:
+        for session in self.sessions.values():
+            session.parser.bulk_max = config.proto_max_bulk_len
 
 
 LIMIT_DIRECTIVES = (

@@ -66,10 +66,16 @@ class Observe:
     partial_syncs: int = 0
     partial_syncs_refused: int = 0
     peak_memory: int = 0
+    startup_memory: int = 0
+    failed_logins: int = 0
+    input_overflows: int = 0  # clients closed for what they sent, or owe reading
+    output_overflows: int = 0
 
     def reset(self) -> None:
         """CONFIG RESETSTAT."""
         self.errors.reset()
         self.connections = self.connections_rejected = 0
         self.bytes_in_of_the_gone = self.bytes_out_of_the_gone = 0
+        self.failed_logins = self.input_overflows = self.output_overflows = 0
+        self.peak_memory = 0
         self.full_syncs = self.partial_syncs = self.partial_syncs_refused = 0

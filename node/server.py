@@ -16,6 +16,7 @@ import trio
 from node import process
 from node.clock import SystemClock
 from node.config import Config, ConfigError
+from node.host import SystemHost
 from node.node import VERSION, Node
 from node.replication.links import Links
 from node.turns import Turns
@@ -304,7 +305,7 @@ def _keep_alive(sock: socket.socket, seconds: int) -> None:
 
 def lone_server(config: Config) -> Server:
     """A node that is in no cluster."""
-    return Server(Node(config, SystemClock()))
+    return Server(Node(config, SystemClock(), host=SystemHost()))
 
 
 def run_server(argv: list[str], build: Callable[[Config], Server] = lone_server) -> int:

@@ -53,6 +53,7 @@ class Session:
     gate: int = 0
     output: list[bytes] = attrs.field(factory=list)
     output_size: int = 0  # bytes that the driver holds unsent
+    over_since_ms: int = 0  # when its output passed the soft limit; 0: it has not
     fd: int = -1  # of the driver's socket, for CLIENT LIST
     on_output: Callable[["Session"], None] | None = None
     on_close: Callable[["Session"], None] | None = None
@@ -105,6 +106,10 @@ class Session:
         output.clear()
         self.bytes_out += len(data)
         return data
+
+    def is_local(self) -> bool:
+        """Whether the client is on this machine."""
+        return self.address.startswith((b"127.", b"[::1]", b"/"))
 
     def unsent(self) -> int:
         """Bytes of output that the client has not taken."""

@@ -198,6 +198,7 @@ class Turns:
                 if sent != len(data):
                     connection.unsent += data[sent:]
                     session.output_size = len(connection.unsent)
+                    self.node.housekeeper.check_output(session)
                     self._watch(connection)
             if session.waiting is not None or connection.interest != _READ:
                 self._watch(connection)

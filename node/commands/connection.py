@@ -151,6 +151,7 @@ def authenticate(session: Session, user: bytes, password: bytes) -> None:
     """Let the client in; raises WRONG_PASSWORD. Without `requirepass` any password will do."""
     wanted = session.node.config.requirepass
     if user != b"default" or (wanted and not hmac.compare_digest(wanted, password)):
+        session.node.observe.failed_logins += 1
         raise WRONG_PASSWORD
     session.user = user
     session.authenticated = True

@@ -43,6 +43,7 @@ def dbsize(session: Session, args: list[bytes]) -> int:
 def flushdb(session: Session, args: list[bytes]) -> Status:
     """Remove every key of the database."""
     _check_mode(args)
+    session.node.watches.database_emptied(session.db)
     session.db.flush()
     session.node.keyspace.dirty += 1
     return OK
@@ -61,7 +62,10 @@ def flushdb(session: Session, args: list[bytes]) -> Status:
 def flushall(session: Session, args: list[bytes]) -> Status:
     """Remove every key of every database."""
     _check_mode(args)
-    session.node.keyspace.flush()
+    node = session.node
+    for db in node.keyspace.databases:
+        node.watches.database_emptied(db)
+    node.keyspace.flush()
     session.node.keyspace.dirty += 1
     return OK
 
@@ -87,6 +91,9 @@ def swapdb(session: Session, args: list[bytes]) -> Status:
     for index in (first, second):
         if not 0 <= index < len(keyspace.databases):
             raise DB_OUT_OF_RANGE
+    watches = session.node.watches
+    watches.database_emptied(keyspace[first], keyspace[second])
+    watches.database_emptied(keyspace[second], keyspace[first])
     keyspace.swap(first, second)
     keyspace.dirty += 1
     return OK

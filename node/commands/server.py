@@ -1,0 +1,107 @@
+"""INFO TIME LOLWUT SHUTDOWN."""
+
+import logging
+
+from node import info as information
+from node.command import (
+    ADMIN,
+    ALLOW_BUSY,
+    FAST,
+    LOADING,
+    NO_MULTI,
+    NOSCRIPT,
+    READONLY,
+    STALE,
+    command,
+)
+from node.config.file import REDIS_VERSION
+from node.replies import NO_REPLY, SYNTAX, ReplyError, Verbatim
+from node.session import Session
+
+_log = logging.getLogger(__name__)
+
+NOT_SHUTTING_DOWN = ReplyError(b"ERR No shutdown in progress.")
+SHUTDOWN_FAILED = ReplyError(b"ERR Errors trying to SHUTDOWN. Check logs.")
+_MASTHEAD = r"""
+      |    |    |
+     )_)  )_)  )_)
+    )___))___))___)\
+   )____)____)_____)\\
+ _____|____|____|____\\\__
+ \  0    5460   10922  16383/
+~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+"""
+
+
+@command(
+    "INFO [section ...]",
+    flags=LOADING | STALE,
+    group="server",
+    since="1.0.0",
+    categories="dangerous",
+    complexity="O(1)",
+    tips=(
+        b"nondeterministic_output",
+        b"request_policy:all_shards",
+        b"response_policy:special",
+    ),
+    history=(("7.0.0", "Takes several sections."),),
+)
+def info(session: Session, args: list[bytes]):
+    """What the server is, how it is doing and what it has done."""
+    names = [arg.decode(errors="replace") for arg in args[1:]] or ["default"]
+    return Verbatim(information.text(session.node, names).encode())
+
+
+@command(
+    "TIME",
+    flags=LOADING | STALE | FAST,
+    group="server",
+    since="2.6.0",
+    complexity="O(1)",
+    tips=(b"nondeterministic_output",),
+)
+def time(session: Session, args: list[bytes]):
+    """The server's clock: seconds since the Unix epoch, and microseconds into the second."""
+    seconds, milliseconds = divmod(session.node.keyspace.now_ms, 1000)
+    return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]
+
+
+@command(
+    "LOLWUT [VERSION version]",
+    flags=READONLY | FAST,
+    group="server",
+    since="5.0.0",
+)
+def lolwut(session: Session, args: list[bytes]):
+    """Sails past, and tells the version."""
+    return Verbatim(f"{_MASTHEAD}Slotfleet, Redis ver. {REDIS_VERSION}\n".encode())
+
+
+@command(
+    "SHUTDOWN [ABORT | NOSAVE | SAVE] [NOW] [FORCE] [SAFE] [FAILOVER]",
+    flags=ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY,
+    group="server",
+    since="1.0.0",
+    complexity="O(N) when saving, where N is the total number of keys in all databases when saving "
+    "data, otherwise O(1)",
+    history=(("7.0.0", "Knows `NOW`, `FORCE` and `ABORT`."),),
+)
+def shutdown(session: Session, args: list[bytes]):
+    """Ends the server, after writing what has to be written."""
+    words = {arg.upper() for arg in args[1:]}
+    if words - _SHUTDOWN_WORDS or words >= {b"SAVE", b"NOSAVE"}:
+        raise SYNTAX
+    if b"ABORT" in words:
+        if len(words) > 1:
+            raise SYNTAX
+        raise NOT_SHUTTING_DOWN
+    if b"SAVE" in words and b"FORCE" not in words:
+        _log.warning("SHUTDOWN SAVE: this server writes no snapshots. Can't exit.")
+        raise SHUTDOWN_FAILED
+    session.node.shut_down()
+    session.close()
+    return NO_REPLY
+
+
+_SHUTDOWN_WORDS = frozenset((b"ABORT", b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"SAFE", b"FAILOVER"))

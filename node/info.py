@@ -1,0 +1,317 @@
+"""INFO: sections of fields that clients, redis-cli and exporters read.
+
+A section is a function that gives (field, value) pairs; whoever owns what it tells registers it.
+
+https://redis.io/docs/latest/commands/info/
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from node.command import every_row
+from node.config.file import REDIS_VERSION
+from node.pubsub import CHANNEL, PATTERN, SHARD
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+Fields = Iterable[tuple[str, object]]
+Section = Callable[["Node"], Fields]
+
+SERVER_NAME = "slotfleet"
+_IN_ORDER = (
+    *("server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules"),
+    *("commandstats", "errorstats", "latencystats", "cluster", "keyspace"),
+)
+_ONLY_ON_DEMAND = frozenset(("commandstats", "latencystats"))
+_DAY_S = 24 * 60 * 60
+_TTL_SAMPLES = 1000  # deadlines that avg_ttl is the mean of, at most
+
+_sections: dict[str, Section] = {}
+
+
+def section(title: str) -> Callable[[Section], Section]:
+    """Register a section under its title, in place of one that was there."""
+
+    def enter(function: Section) -> Section:
+        _sections[title] = function
+        return function
+
+    return enter
+
+
+def text(node: "Node", names: Iterable[str]) -> str:
+    """The sections of these names; `default`, `all` and `everything` name many, none is default.
+
+    Unknown names are ignored.
+    """
+    wanted: set[str] = set()
+    for name in names:
+        wanted |= _meaning(name.lower())
+    titles = sorted(_sections, key=_place)
+    shown = [_shown(title, _sections[title](node)) for title in titles if title.lower() in wanted]
+    return "\r\n".join(shown)
+
+
+def _meaning(name: str) -> set[str]:
+    known = {title.lower() for title in _sections}
+    if name == "default":
+        return known - _ONLY_ON_DEMAND
+    if name == "all":
+        return known - {"modules"}
+    return known if name == "everything" else {name}
+
+
+def _place(title: str) -> int:
+    return _IN_ORDER.index(title.lower()) if title.lower() in _IN_ORDER else len(_IN_ORDER)
+
+
+def _shown(title: str, fields: Fields) -> str:
+    return f"# {title}\r\n" + "".join(f"{name}:{value}\r\n" for name, value in fields)
+
+
+def human(size: int) -> str:
+    """Bytes as people read them: 1.50M."""
+    if size < 1024:
+        return f"{size}B"
+    for unit in "KMGTP":
+        size_in_unit = size / 1024 ** ("KMGTP".index(unit) + 1)
+        if size_in_unit < 1024 or unit == "P":
+            return f"{size_in_unit:.2f}{unit}"
+    raise AssertionError
+
+
+# --- the sections ---------------------------------------------------------------------------------
+
+
+@section("Server")
+def server(node: "Node") -> Fields:
+    config, host = node.config, node.host
+    uptime_s = (node.now_ms - node.started_ms) // 1000
+    mode = "cluster" if node.topology.clustered else "standalone"
+    yield from (
+        ("redis_version", REDIS_VERSION),
+        ("server_name", SERVER_NAME),
+        ("redis_git_sha1", "00000000"),
+        ("redis_git_dirty", 0),
+        ("redis_build_id", "0000000000000000"),
+        ("redis_mode", mode),
+        ("server_mode", mode),
+        ("os", host.system),
+        ("arch_bits", 64),
+        ("multiplexing_api", "epoll"),
+        ("process_id", host.process_id),
+        ("process_supervised", config.supervised),
+        ("run_id", node.run_id),
+        ("tcp_port", config.port),
+        ("server_time_usec", node.keyspace.now_ms * 1000),
+        ("uptime_in_seconds", uptime_s),
+        ("uptime_in_days", uptime_s // _DAY_S),
+        ("hz", config.hz),
+        ("configured_hz", config.hz),
+        ("lru_clock", node.keyspace.now_ms // 1000 & 0xFFFFFF),
+        ("executable", host.executable),
+        ("config_file", config.file),
+        ("io_threads_active", 0),
+    )
+    addresses = "".join(f"bind={address}," for address in config.bind)
+    yield "listener0", f"name=tcp,{addresses}port={config.port}"
+
+
+@section("Clients")
+def clients(node: "Node") -> Fields:
+    sessions = list(node.sessions.values())
+    waiting = [one.waiting for one in sessions if one.waiting is not None]
+    blocked = [wait for wait in waiting if not wait.held_command]
+    paused = node.pause
+    return (
+        ("connected_clients", len(sessions)),
+        ("cluster_connections", 0),
+        ("maxclients", node.config.maxclients),
+        ("client_recent_max_input_buffer", max((one.held() for one in sessions), default=0)),
+        ("client_recent_max_output_buffer", max((one.unsent() for one in sessions), default=0)),
+        ("blocked_clients", len(blocked)),
+        ("tracking_clients", 0),
+        ("pubsub_clients", node.pubsub.clients()),
+        ("watching_clients", node.watches.clients()),
+        ("clients_in_timeout_table", sum(wait.deadline_ms is not None for wait in blocked)),
+        ("total_watched_keys", node.watches.keys()),
+        ("total_blocking_keys", len({place for wait in blocked for place in wait.keys})),
+        ("total_blocking_keys_on_nokey", 0),
+        ("paused_reason", "client_pause" if paused.is_on() else "none"),
+        ("paused_actions", _paused_actions(node)),
+        ("paused_timeout_milliseconds", max(paused.until_ms - node.now_ms, 0)),
+    )
+
+
+def _paused_actions(node: "Node") -> str:
+    if not node.pause.is_on():
+        return "none"
+    return "all" if node.pause.everything else "write"
+
+
+@section("Memory")
+def memory(node: "Node") -> Fields:
+    used, total = node.host.memory(), node.host.total_memory
+    peak = node.observe.peak_memory = max(node.observe.peak_memory, used)
+    limit = node.config.maxmemory
+    unsent = sum(one.unsent() for one in node.sessions.values())
+    return (
+        ("used_memory", used),
+        ("used_memory_human", human(used)),
+        ("used_memory_rss", used),
+        ("used_memory_rss_human", human(used)),
+        ("used_memory_peak", peak),
+        ("used_memory_peak_human", human(peak)),
+        ("used_memory_peak_perc", f"{100 * used / peak if peak else 0:.2f}%"),
+        ("used_memory_startup", node.observe.startup_memory),
+        ("used_memory_dataset", max(used - node.observe.startup_memory, 0)),
+        ("total_system_memory", total),
+        ("total_system_memory_human", human(total)),
+        ("used_memory_lua", 0),
+        ("used_memory_scripts", 0),
+        ("number_of_cached_scripts", 0),
+        ("number_of_functions", 0),
+        ("number_of_libraries", 0),
+        ("maxmemory", limit),
+        ("maxmemory_human", human(limit)),
+        ("maxmemory_policy", node.config.maxmemory_policy),
+        ("mem_fragmentation_ratio", "1.00"),
+        ("mem_fragmentation_bytes", 0),
+        ("mem_not_counted_for_evict", 0),
+        ("mem_replication_backlog", node.log.backlog_length()),
+        ("mem_clients_normal", unsent),
+        ("mem_allocator", "python"),
+        ("active_defrag_running", 0),
+        ("lazyfree_pending_objects", 0),
+        ("lazyfreed_objects", 0),
+    )
+
+
+@section("Persistence")
+def persistence(node: "Node") -> Fields:
+    return (
+        ("loading", int(node.loading)),
+        ("async_loading", 0),
+        ("rdb_changes_since_last_save", node.keyspace.dirty),
+        ("rdb_bgsave_in_progress", 0),
+        ("rdb_last_save_time", node.started_wall_ms // 1000),
+        ("rdb_last_bgsave_status", "ok"),
+        ("rdb_last_bgsave_time_sec", -1),
+        ("rdb_current_bgsave_time_sec", -1),
+        ("rdb_saves", 0),
+        ("rdb_last_cow_size", 0),
+        ("aof_enabled", 0),
+        ("aof_rewrite_in_progress", 0),
+        ("aof_rewrite_scheduled", 0),
+        ("aof_last_rewrite_time_sec", -1),
+        ("aof_current_rewrite_time_sec", -1),
+        ("aof_last_bgrewrite_status", "ok"),
+        ("aof_last_write_status", "ok"),
+        ("aof_last_cow_size", 0),
+    )
+
+
+@section("Stats")
+def stats(node: "Node") -> Fields:
+    observe, keyspace, pubsub = node.observe, node.keyspace, node.pubsub
+    received, sent = node.bytes_moved()
+    return (
+        ("total_connections_received", observe.connections),
+        ("total_commands_processed", node.commands_processed()),
+        ("instantaneous_ops_per_sec", round(observe.command_rate.per_second())),
+        ("total_net_input_bytes", received),
+        ("total_net_output_bytes", sent),
+        ("total_net_repl_input_bytes", 0),
+        ("total_net_repl_output_bytes", 0),
+        ("instantaneous_input_kbps", f"{observe.input_rate.per_second() / 1024:.2f}"),
+        ("instantaneous_output_kbps", f"{observe.output_rate.per_second() / 1024:.2f}"),
+        ("rejected_connections", observe.connections_rejected),
+        ("sync_full", observe.full_syncs),
+        ("sync_partial_ok", observe.partial_syncs),
+        ("sync_partial_err", observe.partial_syncs_refused),
+        ("expired_keys", keyspace.expired),
+        ("evicted_keys", 0),
+        ("evicted_clients", 0),
+        ("total_eviction_exceeded_time", 0),
+        ("current_eviction_exceeded_time", 0),
+        ("keyspace_hits", keyspace.hits),
+        ("keyspace_misses", keyspace.misses),
+        ("pubsub_channels", len(pubsub.by_name[CHANNEL])),
+        ("pubsub_patterns", len(pubsub.by_name[PATTERN])),
+        ("pubsubshard_channels", len(pubsub.by_name[SHARD])),
+        ("latest_fork_usec", 0),
+        ("total_forks", 0),
+        ("migrate_cached_sockets", 0),
+        ("slave_expires_tracked_keys", 0),
+        ("tracking_total_keys", 0),
+        ("tracking_total_items", 0),
+        ("tracking_total_prefixes", 0),
+        ("unexpected_error_replies", 0),
+        ("total_error_replies", observe.errors.total),
+        ("client_query_buffer_limit_disconnections", observe.input_overflows),
+        ("client_output_buffer_limit_disconnections", observe.output_overflows),
+        ("acl_access_denied_auth", observe.failed_logins),
+        ("acl_access_denied_cmd", 0),
+        ("acl_access_denied_key", 0),
+        ("acl_access_denied_channel", 0),
+    )
+
+
+@section("Replication")
+def replication(node: "Node") -> Fields:
+    return node.describe_replication().items()
+
+
+@section("CPU")
+def cpu(node: "Node") -> Fields:
+    spent = node.host.cpu_time()
+    return (
+        ("used_cpu_sys", f"{spent.system:.6f}"),
+        ("used_cpu_user", f"{spent.user:.6f}"),
+        ("used_cpu_sys_children", f"{spent.children_system:.6f}"),
+        ("used_cpu_user_children", f"{spent.children_user:.6f}"),
+    )
+
+
+@section("Modules")
+def modules(node: "Node") -> Fields:
+    return ()
+
+
+@section("Commandstats")
+def commandstats(node: "Node") -> Fields:
+    for row in every_row():
+        if row.calls or row.failed or row.rejected:
+            microseconds = row.nanoseconds // 1000
+            each = microseconds / row.calls if row.calls else 0
+            yield (
+                f"cmdstat_{row.name.decode()}",
+                f"calls={row.calls},usec={microseconds},usec_per_call={each:.2f},"
+                f"rejected_calls={row.rejected},failed_calls={row.failed}",
+            )
+
+
+@section("Errorstats")
+def errorstats(node: "Node") -> Fields:
+    return [
+        (f"errorstat_{kind.decode(errors='replace')}", f"count={count}")
+        for kind, count in sorted(node.observe.errors.by_kind.items())
+    ]
+
+
+@section("Cluster")
+def cluster(node: "Node") -> Fields:
+    return (("cluster_enabled", int(node.topology.clustered)),)
+
+
+@section("Keyspace")
+def keyspace(node: "Node") -> Fields:
+    now_ms = node.keyspace.now_ms
+    for db in node.keyspace.databases:
+        if db.size:
+            expires = len(db.expires)
+            some = list(itertools.islice(db.expires.values(), _TTL_SAMPLES))
+            left = sum(at_ms - now_ms for at_ms in some) // len(some) if some else 0
+            yield f"db{db.index}", f"keys={db.size},expires={expires},avg_ttl={max(left, 0)}"
