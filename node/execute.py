@@ -56,6 +56,7 @@ def run(
     mark = log.mark() if chunk is not None and log.active else 0
     reply = session.output.append
     node.pubsub.current = session
+    keyspace.noting = not session.no_touch
     row: Row | None
     value: Any
     rest = iter(requests)
