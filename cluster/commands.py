@@ -35,7 +35,10 @@ _OF_NODES = "O(N) where N is the number of nodes"
 _OF_SLOTS = "O(N) where N is the number of slots given"
 
 
-def _clustered(handler: Callable[[Routing, Session, list[bytes]], Any]) -> Handler:
+_Handler = Callable[[Routing, Session, list[bytes]], Any]
+
+
+def _clustered(handler: _Handler) -> Handler:
     """A handler that only makes sense in a cluster: it gets the routing as well."""
 
     def checked(session: Session, args: list[bytes]) -> Any:
@@ -55,9 +58,10 @@ def _simple(usage: str, complexity: str = "O(1)", flags: int = _CHANGES, **more:
     """The table row of a CLUSTER subcommand; they have much in common."""
     more = {"since": "3.0.0", "keys": ()} | more
 
-    def enter(handler: Callable[[Routing, Session, list[bytes]], Any]) -> Handler:
+    def enter(handler: _Handler) -> _Handler:
         entry = command(usage, flags=flags, group="cluster", complexity=complexity, **more)
-        return entry(_clustered(handler))
+        entry(_clustered(handler))
+        return handler
 
     return enter
 
@@ -362,12 +366,10 @@ def replicate(routing: Routing, session: Session, args: list[bytes]):
 @_simple("CLUSTER FAILOVER [FORCE | TAKEOVER]")
 def failover(routing: Routing, session: Session, args: list[bytes]):
     """Lets this replica take its primary's place, with its consent, without, or without a vote."""
-    mode = args[2].upper() if len(args) > 2 else b""
-    if len(args) > 3:
-        raise _wrong_subcommand(args[1])
-    if mode not in (b"", b"FORCE", b"TAKEOVER"):
+    words = [word.upper() for word in args[2:]]
+    if not set(words) <= {b"FORCE", b"TAKEOVER"}:
         raise SYNTAX
-    routing.ask(fx.Failover(mode.decode()))
+    routing.ask(fx.Failover(max(words, default=b"").decode()))  # TAKEOVER goes further
     return OK
 
 

@@ -113,7 +113,7 @@ class Member:
     def _tell_facts(self) -> None:
         node, facts = self.node, self.core.facts
         facts.offset = node.log.flush()
-        facts.data_age = node.data_age_ms() if hasattr(node, "data_age_ms") else None
+        facts.data_age = node.role.data_age_ms()
         facts.keys = sum(db.size for db in node.keyspace.databases)
 
     def _used_slots(self) -> int:
@@ -143,9 +143,9 @@ class Member:
                 _log.log(_LEVELS[effect.level], effect.text)
             case fx.Event():
                 _log.debug("%s: %s %s", effect.kind, effect.node_id, effect.detail)
-            case fx.Follow() if hasattr(node, "follow"):
+            case fx.Follow():
                 node.follow(effect.ip, effect.port)
-            case fx.Promote() if hasattr(node, "promote"):
+            case fx.Promote():
                 node.promote()
             case fx.Flush():
                 execute(node, node.internal_session(), [b"FLUSHALL"])

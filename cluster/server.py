@@ -16,7 +16,6 @@ from node import server as alone
 from node.clock import SystemClock
 from node.config import Config
 from node.host import SystemHost
-from node.host import SystemHost
 from node.node import Node
 from node.process import Exit
 from node.server import Server

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import hiredis
@@ -155,6 +156,45 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         server.kill()
 
 
+@attrs.define(eq=False)
+class Connection:
+    """A client's connection; errors are returned, not raised."""
+
+    sock: socket.socket
+    reader: hiredis.Reader = attrs.field(factory=hiredis.Reader)
+
+    def ask(self, *commands: tuple[str | bytes | int, ...]) -> list[Any]:
+        """Send commands at once; their replies."""
+        self.sock.sendall(b"".join(hiredis.pack_command(command) for command in commands))
+        return [self.next() for _ in commands]
+
+    def one(self, *command: str | bytes | int) -> Any:
+        return self.ask(command)[0]
+
+    def next(self) -> Any:
+        """What comes next, be it a reply or a message."""
+        while (reply := self.reader.gets()) is False:
+            data = self.sock.recv(1 << 20)
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            self.reader.feed(data)
+        return reply
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[int], Connection]]:
+    """A function (port) that connects to a server on the loopback."""
+    socks: list[socket.socket] = []
+
+    def to(port: int) -> Connection:
+        socks.append(socket.create_connection(("127.0.0.1", port), 10))
+        return Connection(socks[-1])
+
+    yield to
+    for sock in socks:
+        sock.close()
+
+
 def tool(name: str, package: str) -> str:
     """The path of a program; the test is skipped where it is missing."""
     path = shutil.which(name)
@@ -199,6 +239,13 @@ def valkey_server(start_server: StartServer, valkey_server_path: str) -> StartSe
     return lambda *directives, **options: start_server(
         [valkey_server_path], "--save", "", *directives, **options
     )
+
+
+@pytest.fixture
+def our_server(start_server: StartServer) -> StartServer:
+    """A function (*directives) that starts a `slotfleet-server`."""
+    program = find_program("slotfleet-server")
+    return lambda *directives, **options: start_server([program], *directives, **options)
 
 
 @pytest.fixture
