@@ -156,6 +156,7 @@ class Formation:
         await self._connect()
         await self._each(self._share_out, self._connections)
         await self._each(self._introduce, self._connections)
+        await self._each(self._wait_acquainted, self._connections)
         await self._each(self._replicate, self._connections[self.shards :])
         await self._each(partial(self._wait_node, self._is_formed), self._connections)
 
@@ -194,19 +195,20 @@ class Formation:
         others = self.addresses[self._connections.index(connection) + 1 :]
         await _demand(connection, *(("CLUSTER", "MEET", host, port) for host, port in others))
 
-    async def _replicate(self, connection: Connection) -> None:
-        """Follow the primary, as soon as this node knows it."""
-        index = self._connections.index(connection)
-        primary_id = self._ids[index % self.shards]
+    async def _wait_acquainted(self, connection: Connection) -> None:
+        """All know each other and are linked: so nobody misses when a replica tells its new role,
+        which it does once, and then only with its next ping a second or more later."""
         while True:
-            try:
-                await connection.call("CLUSTER", "REPLICATE", primary_id)
+            nodes = parse_nodes(await connection.call("CLUSTER", "NODES"))
+            known = [node for node in nodes if node.linked and "handshake" not in node.flags]
+            if len(known) == len(nodes) == len(self.addresses):
                 return
-            except ReplyError as error:
-                if "Unknown node" not in str(error):
-                    raise FormationFailed(f"port {connection.address[1]}: {error}") from error
             self.alive()
             await trio.sleep(POLL)
+
+    async def _replicate(self, connection: Connection) -> None:
+        index = self._connections.index(connection)
+        await _demand(connection, ("CLUSTER", "REPLICATE", self._ids[index % self.shards]))
 
     async def _each(
         self, work: Callable[[Connection], Awaitable[None]], connections: Sequence[Connection]
