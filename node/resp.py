@@ -40,6 +40,9 @@ _STAR = 0x2A
 _NEWLINE = 0x0A
 _odd_header = re.compile(rb"\*(?!\d{1,5}\r\n\$)").search
 _join = b"".join
+# Comes out of hiredis as a value of its own only where no request is under way. (That its buffer
+# is empty says nothing: a request may have been cut right after one of its arguments.)
+_END = b":1\r\n"
 
 
 class ProtocolError(Exception):
@@ -74,16 +77,21 @@ class RequestParser:
         if self._strict is None and data[0] == _STAR and self.trusted and not _odd_header(data):
             reader = self._reader
             reader.feed(data)
+            whole = True
             try:
                 requests = [reader.gets()]
                 if reader.has_data():
+                    reader.feed(_END)
                     requests += iter(reader.gets, False)
+                    whole = requests[-1] == 1
+                    if whole:
+                        requests.pop()
                 for request in requests:
                     _join(request)  # TypeError for whatever is no list of bytes
             except (hiredis.ProtocolError, TypeError):
                 self._reader = hiredis.Reader(notEnoughData=False)
                 return self._feed_strict(data)
-            if not reader.has_data():
+            if whole:
                 self.verbatim = data
                 return requests
             return self._split_tail(data, requests)

@@ -221,7 +221,7 @@ def hincrbyfloat(session: Session, args: list[bytes]) -> bytes:
         raise ReplyError(b"ERR value is NaN or Infinity")
     value = db.find(key, Hash)
     before = None if value is None else get_field(db, value, field)
-    start = longdouble.parse(before or b"0")
+    start = longdouble.parse(b"0" if before is None else before)
     if start is None:
         raise ReplyError(b"ERR hash value is not a float")
     total = longdouble.add(start, amount)

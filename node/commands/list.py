@@ -472,8 +472,8 @@ def _blocking_pop(session: Session, args: list[bytes], left: bool) -> Any:
 )
 def blmpop(session: Session, args: list[bytes]) -> Any:
     """As LMPOP, or wait for an element."""
-    deadline_ms = timeout_ms(args[1], session.node.now_ms)
     keys, left, most = _mpop_options(args, 2)
+    deadline_ms = timeout_ms(args[1], session.node.now_ms)
     popped = _pop_first(session, keys, left, most)
     return _wait(session, keys, deadline_ms) if popped is None else popped
 

@@ -98,7 +98,12 @@ def smove(session: Session, args: list[bytes]) -> int:
 
 
 @command(
-    "SISMEMBER key member", flags=READONLY | FAST, group="set", since="1.0.0", complexity="O(1)"
+    "SISMEMBER key member",
+    flags=READONLY | FAST,
+    group="set",
+    since="1.0.0",
+    access="RO",
+    complexity="O(1)",
 )
 def sismember(session: Session, args: list[bytes]) -> int:
     """Whether something is a member of a set."""

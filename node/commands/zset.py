@@ -16,10 +16,9 @@ from node.commands.arguments import (
     timeout_ms,
 )
 from node.data.keyspace import GENERIC, ZSET, Database
-from node.data.number import INT64_MAX
+from node.data.number import INT64_MAX, format_double
 from node.data.zset import ADDED, GT, INCR, LT, NX, UNCHANGED, XX, NotANumber, Scored, ZSet
 from node.replies import NULL_ARRAY, OUT_OF_RANGE, SYNTAX, ReplyError, Wait, wrong_arity
-from node.resp import format_double
 from node.session import Session
 
 _NUMKEYS = ReplyError(b"ERR numkeys should be greater than 0")
@@ -75,7 +74,10 @@ def zadd(session: Session, args: list[bytes]) -> Any:
     """Add members to a sorted set, or give them new scores."""
     if len(args) != 4:
         return _zadd_with_options(session, args)
-    score = floating(args[2])
+    try:
+        score = floating(args[2])
+    except ReplyError:
+        return _zadd_with_options(session, args)  # which knows whether it may be an option
     db, key = session.db, args[1]
     outcome = db.make(key, ZSet).put(args[3], score)
     if outcome == UNCHANGED:
@@ -141,6 +143,8 @@ def _add(session: Session, key: bytes, added: list[tuple[bytes, float]], flags: 
 )
 def zincrby(session: Session, args: list[bytes]) -> float:
     """Add to the score of a member; one that is not there counts as 0."""
+    if args[2].upper() in _FLAGS:
+        raise SYNTAX
     score: float = _add(session, args[1], [(args[3], floating(args[2]))], INCR)
     return score
 
@@ -295,10 +299,9 @@ def zscan(session: Session, args: list[bytes]) -> list[Any]:
         found = [entry for entry in found if test(entry[1])]
     if no_scores:
         return [b"%d" % following, [member for _, member in found]]
-    flat: list[bytes] = []
-    for score, member in found:
-        flat += (member, format_double(score))
-    return [b"%d" % following, flat]
+    # A listpack keeps a score as text; others are written with as many digits as may matter.
+    shown = (lambda score: b"%.17g" % score) if value.large else format_double
+    return [b"%d" % following, [part for s, member in found for part in (member, shown(s))]]
 
 
 # --- popping -------------------------------------------------------------------------------------
@@ -454,7 +457,7 @@ def _blocking_pop(session: Session, args: list[bytes], lowest: bool) -> Any:
 )
 def bzmpop(session: Session, args: list[bytes]) -> Any:
     """As ZMPOP, or wait for a member."""
-    deadline_ms = timeout_ms(args[1], session.node.now_ms)
     keys, lowest, most = _mpop_options(args, 2)
+    deadline_ms = timeout_ms(args[1], session.node.now_ms)
     popped = _pop_first(session, keys, lowest, most)
     return _wait(session, keys, deadline_ms) if popped is None else popped

@@ -115,7 +115,8 @@ def _store(
 ) -> int:
     sources, i = _sources(session.db, args, 2)
     options = _options(args, i, len(sources), known)
-    return store(session, args[1], combine(sources, options), event)
+    result = ZSet(session.node.keyspace.limits, combine(sources, options))
+    return store(session, args[1], result, event)
 
 
 _WEIGHED = (b"WEIGHTS", b"AGGREGATE")

@@ -238,15 +238,15 @@ def zlexcount(session: Session, args: list[bytes]) -> int:
 # --- storing and removing ------------------------------------------------------------------------
 
 
-def store(session: Session, key: bytes, scores: dict[bytes, float], event: bytes) -> int:
-    """Make these members the sorted set at a key; an empty one is none."""
+def store(session: Session, key: bytes, value: ZSet, event: bytes) -> int:
+    """Put a sorted set at a key; an empty one is none."""
     db = session.db
-    if scores:
-        db.put(key, ZSet(session.node.keyspace.limits, scores))
+    if value.scores:
+        db.put(key, value)
         db.touch(key, event, ZSET)
     elif db.remove(key) is not None:
         db.touch(key, b"del", GENERIC)
-    return len(scores)
+    return len(value.scores)
 
 
 @command(
@@ -262,7 +262,11 @@ def zrangestore(session: Session, args: list[bytes]) -> int:
     asked = _parse(args, None, None, store=True)
     value = session.db.look(args[2], ZSet)
     found = [] if value is None else asked.read(value)
-    return store(session, args[1], {member: score for score, member in found}, b"zrangestore")
+    result = ZSet(session.node.keyspace.limits)
+    result.expect(len(found), 0)
+    for score, member in found:  # one by one: the encoding depends on the order
+        result.put(member, score)
+    return store(session, args[1], result, b"zrangestore")
 
 
 _REMOVE: dict[str, Any] = {
