@@ -1,8 +1,9 @@
 """A cluster of this machine in a directory: start its nodes, find them again, end them.
 
 The directory holds `cluster.json` (the plan and the processes), `lock`, and a directory for each
-node, named by its port, with its nodes.conf, its data and its log. The lock keeps two launchers
-apart; a directory is in use while it is held, or any of the processes runs.
+node, named by its port, with its nodes.conf, its data and its log. The lock is held by the launcher
+and by the nodes that it forked; a directory is in use while it is held, or any of the processes
+runs.
 """
 
 import fcntl
@@ -197,10 +198,14 @@ def claimed(directory: Path) -> Iterator[None]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise LauncherError(f"another cluster is being started in {directory}") from None
+        raise in_use(directory) from None
     finally:
         os.close(lock)
         _tidy(directory)
+
+
+def in_use(directory: Path) -> LauncherError:
+    return LauncherError(f"a cluster is running in {directory}; `slotfleet down` ends it")
 
 
 def _tidy(directory: Path) -> None:
@@ -225,7 +230,7 @@ def prepare(plan: Plan, directory: Path, given: Sequence[str] = ()) -> Fleet:
         fleet = Fleet(plan, directory)
     else:
         if fleet.alive():
-            raise LauncherError(f"a cluster is running in {directory}; `slotfleet down` ends it")
+            raise in_use(directory)
         _check_agreement(fleet.plan, plan, given)
         if plan.directives:
             fleet.plan = attrs.evolve(fleet.plan, directives=plan.directives)

@@ -30,7 +30,7 @@ from cluster.slots import key_slot
 KEYS = 10_000
 BATCH = 100
 DEADLINE = 20.0
-SERVER = "valkey-server"
+SERVER = "slotfleet-server"
 
 
 class PythonClient:

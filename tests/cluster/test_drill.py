@@ -129,6 +129,18 @@ def test_a_real_server_is_drilled(tmp_path):
     assert "median" in done.stdout
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+def test_ours_is_drilled_and_loses_nothing(tmp_path, fault):
+    file = tmp_path / "report.json"
+    done = drill("--fault", fault, "--node-timeout", "1000", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    [run] = json.loads(file.read_text())["runs"]
+    assert run["downtime_ms"] < (1000 if fault == "kill" else 3000)
+    assert run["lost_confirmed"] == 0
+    assert run["confirmed"] > 100
+    assert run["timeline"]["promoted"] is not None
+
+
 def test_an_unknown_server_or_fault_is_a_clear_error():
     assert drill("--server", "no-such-server").stderr == (
         "slotfleet: no program 'no-such-server' on PATH\n"
