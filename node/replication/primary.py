@@ -71,16 +71,15 @@ class Replica:
         self.session.receive(data)
 
     def take_output(self, most: int) -> bytes:
+        data = b""
         if self._queue:
             data = self._queue.popleft()
             self.queued -= len(data)
-        elif self.streams() and self.cursor is not None:
-            data = self.node.log.read(self.cursor, most)
-        else:
-            data = b""
         if self._queue_ends and not self._queue:
             self._queue_ends = False
             self.node.role.primary.snapshot_taken(self)
+        if not data and self.streams() and self.cursor is not None:
+            data = self.node.log.read(self.cursor, most)
         if data:
             self.progress_ms = self.node.now_ms
         return data
@@ -276,7 +275,6 @@ class Primary:
         replica.state = ONLINE
         replica.acked_ms = self.node.now_ms
         self.node.refresh_gate()
-        self.node.transport.flag(replica)
 
     # --- acknowledgements ------------------------------------------------------------------------
 
@@ -335,10 +333,9 @@ class Primary:
 
     def _keep_alive(self) -> None:
         """A newline tells those who wait for a snapshot that they are not forgotten."""
-        writing = self.snapshot.replicas if self.snapshot is not None else []
+        unannounced = self.snapshot is not None and not self.snapshot.begun
         for replica in self.replicas:
-            unmarked = replica in writing and self.snapshot and not self.snapshot.mark
-            if replica.state == WAITING or (unmarked and not replica.queued):
+            if replica.state == WAITING or (unannounced and replica in self.snapshot.replicas):
                 replica.queue(b"\n")
 
     def _check(self, replica: Replica) -> None:

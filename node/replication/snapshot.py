@@ -24,13 +24,14 @@ class Snapshot:
     """The RDB of one moment, for all replicas that were waiting then.
 
     mark: ends the payload, where its length is not known beforehand; b"" where it is.
-    data: False where the replicas want no keys.
+    data: False where the replicas want no keys. begun: the payload has been announced.
     """
 
     node: "Node"
     replicas: "list[Replica]"
     mark: bytes = b""
     data: bool = True
+    begun: bool = False
 
     @property
     def version(self) -> int:
@@ -59,6 +60,7 @@ class Snapshot:
     def begin(self, length: int | None) -> None:
         """Announce the payload; its length in bytes, or None if a mark will end it."""
         head = b"$EOF:%b\r\n" % self.mark if length is None else b"$%d\r\n" % length
+        self.begun = True
         self.receive(head)
 
     def receive(self, piece: bytes) -> None:
