@@ -1,0 +1,96 @@
+"""One task per stream: the portable twin of `turns`.
+
+It serves whatever trio calls a stream: TLS, sockets of platforms without epoll, in-memory streams
+in tests. Each piece that is read is a turn of its own, and replies leave only after its end. A
+second task sends, so that a client that does not read holds up nobody but itself.
+"""
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from node.session import Session
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+READ_SIZE = 64 * 1024
+UNSENT_MAX = 64 * 1024 * 1024  # bytes; a client that owes more reading than this is not read
+HELD_MAX = 1024 * 1024  # bytes of requests kept for a client that waits
+
+
+async def serve_stream(
+    node: "Node", stream: trio.abc.Stream, address: bytes = b"", local_address: bytes = b""
+) -> None:
+    """Serve one client until either side ends the connection; closes the stream."""
+    served = _Served(node, stream)
+    served.session = node.session(address, local_address, served.wake_up)
+    try:
+        async with trio.open_nursery() as nursery:
+            served.scope = nursery.cancel_scope
+            nursery.start_soon(served.send)
+            await served.receive()
+    except* (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # the peer has gone: nothing is left to be said to it
+    finally:
+        node.close_session(served.session)
+        await trio.aclose_forcefully(stream)
+
+
+@attrs.define(eq=False)
+class _Served:
+    """A stream with its session.
+
+    scope: of both tasks. _moved: set when there may be something to send, or room to read again.
+    """
+
+    node: "Node"
+    stream: trio.abc.Stream
+    session: Session = attrs.field(init=False)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _moved: trio.Event = attrs.field(factory=trio.Event)
+
+    def wake_up(self, session: Session | None = None) -> None:
+        """Let both tasks look again; a session that is dropped ends them wherever they are."""
+        if self.session.dropped:
+            self.scope.cancel()
+        self._moved.set()
+        self._moved = trio.Event()
+
+    async def receive(self) -> None:
+        """Read and run until the stream ends, or the session, whose last words `send` sends."""
+        node, session = self.node, self.session
+        while not session.closing:
+            if self._is_full():
+                await self._moved.wait()
+                continue
+            data = await self.stream.receive_some(READ_SIZE)
+            if not data:
+                self.scope.cancel()
+                return
+            node.begin_turn()
+            session.receive(bytes(data))
+            node.end_turn()
+            self.wake_up()
+
+    async def send(self) -> None:
+        """Send what the client is owed, as it comes."""
+        session = self.session
+        while True:
+            data = session.take_output()
+            if data:
+                session.output_size = len(data)
+                await self.stream.send_all(data)
+                session.output_size = 0
+                self.wake_up()
+            elif session.closing:
+                self.scope.cancel()
+                return
+            else:
+                await self._moved.wait()
+
+    def _is_full(self) -> bool:
+        session = self.session
+        held = session.waiting is not None and session.held() >= HELD_MAX
+        return held or session.unsent() >= UNSENT_MAX
