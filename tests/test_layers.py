@@ -30,7 +30,7 @@ ROWS = {
     "cluster.assignment "
     "cluster.migration cluster.nodesfile cluster.core",
     11: "cluster.directives cluster.routing cluster.member cluster.commands",
-    12: "cluster.simulation cluster.checks",
+    12: "cluster.simulation cluster.simulation.* cluster.checks",
     13: "cluster.configfile cluster.bus cluster.server cluster.client cluster.processes "
     "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer "
     "cluster.report cluster.drill cluster.__main__",
