@@ -93,7 +93,11 @@ class Gossip:
         self._drop(link)
         if node is None or link.inbound:
             return
-        if was_up and self.desk.now - node.connect_tried >= RECONNECT_PERIOD:
+        hasty = self.desk.now - node.connect_tried < RECONNECT_PERIOD
+        # A dying process may lose its links before its port: then the next one is accepted, and
+        # broken when the port goes. So one more is tried at once.
+        if was_up and not (hasty and node.hurried):
+            node.hurried = hasty
             self.connect(node)
 
     def close(self, link: Link | None) -> None:

@@ -96,6 +96,8 @@ class Node:
     inbound: Link | None = field(default=None, repr=False)
     # Has answered a ping of ours since we started, at its present address.
     proven: bool = False
+    # The last link to it broke as soon as it was made, and was made again at once.
+    hurried: bool = False
     # Who reported it failing, and when.
     fail_reports: "dict[str, int]" = field(factory=dict)
 
