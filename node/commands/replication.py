@@ -214,7 +214,7 @@ _OPTIONS = {
     flags=BLOCKING,
     group="generic",
     since="3.0.0",
-    categories="connection",
+    categories="-keyspace connection",
     complexity="O(1)",
     tips=(b"request_policy:all_shards", b"response_policy:agg_min"),
 )

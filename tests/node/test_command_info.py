@@ -1,0 +1,118 @@
+"""COMMAND and its subcommands: the whole table, compared with a real server's."""
+
+from typing import Any
+
+import hiredis
+from local import local_node
+
+from node.command import TABLE, every_row
+
+# What differs on purpose: (command, field) -> why.
+ON_PURPOSE = {
+    (b"debug", "arguments"): "the subcommands are named, which a real server does not do",
+}
+FIELDS = ("arity", "flags", "range", "categories", "tips", "keys")
+
+
+def described(rows: list[Any]) -> dict[bytes, dict[str, Any]]:
+    """By name, what COMMAND INFO says of each command and subcommand; order made to not matter."""
+    found: dict[bytes, dict[str, Any]] = {}
+    for name, arity, flags, first, last, step, categories, tips, keys, subcommands in rows:
+        found[name] = {
+            "arity": arity,
+            "flags": sorted(map(str, flags)),
+            "range": (first, last, step),
+            "categories": sorted(map(str, categories)),
+            "tips": sorted(tips),
+            "keys": [key_spec(spec) for spec in keys],
+        }
+        found.update(described(subcommands))
+    return found
+
+
+def key_spec(flat: list[Any]) -> dict[bytes, Any]:
+    spec = by_name(flat)
+    spec.pop(b"notes", None)  # for people, in everybody's own words
+    spec[b"flags"] = sorted(map(str, spec[b"flags"]))
+    return spec
+
+
+def by_name(flat: list[Any]) -> dict[bytes, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def test_describes_commands_as_a_real_server_does(valkey_server, connect):
+    theirs = described(connect(valkey_server().port).one("COMMAND"))
+    ours = described(local_node().client().call("COMMAND"))
+    differences = [
+        f"{name.decode()} {field}: ours {about[field]}, real {theirs.get(name, {}).get(field)}"
+        for name, about in ours.items()
+        for field in FIELDS
+        if (name, field) not in ON_PURPOSE and about[field] != theirs.get(name, {}).get(field)
+    ]
+    assert not differences, "\n".join(differences)
+
+
+def test_docs_say_when_and_what_for(valkey_server, connect):
+    theirs = by_name(connect(valkey_server().port).one("COMMAND", "DOCS"))
+    ours = by_name(local_node().client().call("COMMAND", "DOCS"))
+    for name, flat in ours.items():
+        mine, real = by_name(flat), by_name(theirs[name])
+        assert (name, mine[b"since"], mine[b"group"]) == (name, real[b"since"], real[b"group"])
+        assert len(mine[b"summary"]) > 5, name
+        if (name, "arguments") not in ON_PURPOSE:
+            assert (b"arguments" in mine) == (b"arguments" in real), name
+
+
+def test_docs_of_arguments():
+    client = local_node().client()
+    client.call("HELLO", 3)
+    docs = client.call("COMMAND", "DOCS", "getex")[b"getex"]
+    key, expiry = docs[b"arguments"]
+    assert key == {
+        b"name": b"key",
+        b"type": b"key",
+        b"display_text": b"key",
+        b"key_spec_index": 0,
+    }
+    assert expiry[b"type"] == b"oneof"
+    assert list(expiry[b"flags"]) == [b"optional"]
+    seconds = expiry[b"arguments"][0]
+    assert (seconds[b"token"], seconds[b"type"]) == (b"EX", b"integer")
+    assert expiry[b"arguments"][-1][b"type"] == b"pure-token"
+    (pairs,) = client.call("COMMAND", "DOCS", "mset")[b"mset"][b"arguments"]
+    assert pairs[b"type"] == b"block"
+    assert [one[b"name"] for one in pairs[b"arguments"]] == [b"key", b"value"]
+
+
+def test_lists_and_counts():
+    client = local_node().client()
+    names = client.call("COMMAND", "LIST")
+    assert sorted(names) == sorted(TABLE)
+    assert client.call("COMMAND", "COUNT") == len(names)
+    watch = client.call("COMMAND", "LIST", "FILTERBY", "ACLCAT", "transaction")
+    assert sorted(watch) == [b"discard", b"exec", b"multi", b"unwatch", b"watch"]
+    assert b"config|get" in client.call("COMMAND", "LIST", "FILTERBY", "PATTERN", "config*")
+
+
+def test_every_row_has_a_summary_and_help_lists_every_subcommand():
+    client = local_node().client()
+    for row in every_row():
+        assert row.summary, row.name
+        if b"help" in row.subcommands:
+            lines = client.call(row.name, "HELP")
+            assert len(lines) >= 1 + 2 * len(row.subcommands), row.name
+
+
+def test_wrong_numbers_of_arguments_are_refused_alike(valkey_server, connect):
+    """Every command with too few arguments, and those that take a fixed number with one more."""
+    server, client = connect(valkey_server().port), local_node().client()
+    for row in every_row():
+        words = row.name.split(b"|")
+        requests = [words] if row.low > len(words) else []
+        if row.low == row.high:
+            requests.append(words + [b"x"] * (row.high + 1 - len(words)))
+        for request in requests:
+            theirs, ours = server.one(*request), client.call(*request)
+            assert isinstance(ours, hiredis.ReplyError), request
+            assert str(ours) == str(theirs), request
