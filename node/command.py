@@ -228,6 +228,10 @@ class _Reader:
             else:
                 alternatives.append(self.sequence())
         self.position += 1
+        if len(alternatives) == 1:
+            folded = _fold_repeats(alternatives[0])
+            if len(folded) == 1 and isinstance(folded[0], Group) and folded[0].multiple:
+                alternatives, multiple = list(folded[0].alternatives), True  # [x y [x y ...]]
         return Group(tuple(alternatives), optional=end == "]", multiple=multiple)
 
 

@@ -181,9 +181,12 @@ def _introduced(token: Token, rest: tuple[Part, ...]) -> Map:
 
 def _group(group: Group) -> Map:
     if len(group.alternatives) == 1:
-        return _flagged(_sequence(group.alternatives[0]), group.optional, group.multiple)
+        described = _flagged(_sequence(group.alternatives[0]), group.optional, group.multiple)
+        if group.multiple and isinstance(group.alternatives[0][0], Token):
+            described[b"flags"] = Members([*described[b"flags"], Status(b"multiple_token")])
+        return described
     choices = [_sequence(body) for body in group.alternatives]
-    described: Map = {
+    described = {
         b"name": b"-or-".join(choice[b"name"] for choice in choices[:2]),
         b"type": b"oneof",
         b"arguments": choices,

@@ -386,7 +386,7 @@ def object_encoding(session: Session, args: list[bytes]) -> bytes | None:
     db, key = session.db, args[2]
     value = db.peek(key)
     if _is_string(value):
-        return string.encoding(value, key, db.expires_at(key) is not None)
+        return string.encoding(value, key)
     return None if value is None else value.encoding()
 
 

@@ -231,7 +231,6 @@ def _set_for(session: Session, args: list[bytes], unit: bytes) -> Status:
     since="1.0.0",
     access=_READ_WRITE,
     complexity="O(1)",
-    deprecated=("6.2.0", "`SET` with the `!GET` argument"),
 )
 def getset(session: Session, args: list[bytes]) -> bytes | None:
     """Put a string at a key and return what was there."""
@@ -489,7 +488,6 @@ def getrange(session: Session, args: list[bytes]) -> bytes:
     group="string",
     since="1.0.0",
     complexity="O(N) for N bytes returned",
-    deprecated=("2.0.0", "`GETRANGE`"),
 )
 def substr(session: Session, args: list[bytes]) -> bytes:
     """A part of the string at a key; GETRANGE's former name."""

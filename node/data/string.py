@@ -17,7 +17,6 @@ _OBJECT_BYTES = 128  # a key and its string up to this size are one object, henc
 _OBJECT_OVERHEAD = 15
 _LONG_KEY = 32  # a key from this length on has a longer header
 _LONG_KEY_OVERHEAD = 2
-_DEADLINE_BYTES = 8
 
 
 def text(value: String) -> bytes:
@@ -53,11 +52,11 @@ def copy(value: String) -> String:
     return bytearray(value) if type(value) is bytearray else value
 
 
-def encoding(value: String, key: bytes, has_deadline: bool) -> bytes:
+def encoding(value: String, key: bytes) -> bytes:
     """What OBJECT ENCODING says of the string at a key. O(1).
 
-    Whether a string fits into one object with its key and deadline is worked out for the key as
-    it is now, while a real server remembers how it was when the string was set.
+    Whether a string fits into one object with its key is worked out as for a key that is new; a
+    real server may have kept an object that was there before.
     """
     if type(value) is bytearray:
         return b"raw"
@@ -65,7 +64,6 @@ def encoding(value: String, key: bytes, has_deadline: bool) -> bytes:
         return b"int"
     size = _OBJECT_OVERHEAD + len(key) + length(value)
     size += _LONG_KEY_OVERHEAD if len(key) >= _LONG_KEY else 0
-    size += _DEADLINE_BYTES if has_deadline else 0
     return b"embstr" if size <= _OBJECT_BYTES else b"raw"
 
 
