@@ -68,8 +68,6 @@ class Bus:
         for listener in self.listeners:
             self._by_fd[listener.fileno()] = listener
             self._epoll.register(listener.fileno(), _READ)
-        # A child that outlives this process must not keep its port and links alive.
-        os.register_at_fork(after_in_child=self._abandon)
 
     # --- the task --------------------------------------------------------------------------------
 
@@ -311,13 +309,6 @@ class Bus:
         self._epoll.close()
         os.close(self._wakeup)
         self.file.close()
-
-    def _abandon(self) -> None:
-        """In a forked child: these belong to the parent."""
-        for wire in self._wires.values():
-            wire.socket.close()
-        for listener in self.listeners:
-            listener.close()
 
 
 def _prepare(sock: socket.socket) -> None:

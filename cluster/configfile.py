@@ -20,8 +20,6 @@ class ConfigFile:
         """Lock the file, which is made if needed; raises FileInUse or OSError."""
         self.path = os.path.abspath(path)
         self._fd = self._open()
-        # A lock is shared with forked children, and would outlive this process by theirs.
-        os.register_at_fork(after_in_child=self.close)
 
     def _open(self) -> int:
         while True:
