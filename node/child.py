@@ -49,7 +49,8 @@ def _be_child(work: Callable[[], int], keep: Collection[int], mask: set) -> None
 def _close_all_but(keep: Collection[int]) -> None:
     first = 0
     for fd in sorted(keep):
-        os.closerange(first, fd)
+        if fd > first:  # an empty range from 0 would close them all
+            os.closerange(first, fd)
         first = fd + 1
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
