@@ -315,10 +315,15 @@ def getex(session: Session, args: list[bytes]) -> bytes | None:
 )
 def mget(session: Session, args: list[bytes]) -> list[bytes | None]:
     """The strings at several keys, null for each that holds none."""
-    read = session.db.read
+    db, keys = session.db, args[1:]
+    values = list(map(db.get, keys))
+    if None in values:
+        for key, value in zip(keys, values, strict=True):
+            if value is None:
+                db.miss(key)
+    db.keyspace.hits += len(values) - values.count(None)
     return [
-        value if type(value) is bytes or value is None else _text_or_null(value)
-        for value in map(read, args[1:])
+        value if type(value) is bytes or value is None else _text_or_null(value) for value in values
     ]
 
 

@@ -235,7 +235,7 @@ class Database:
         value = self.find(key, kind)
         if value is None:
             value = kind(self.keyspace.limits)  # type: ignore[call-arg]
-            self._insert(key, value)
+            self.replace(key, value)
         return value
 
     def find_string(self, key: bytes) -> bytes | int | bytearray | None:
@@ -249,13 +249,10 @@ class Database:
         """Set a key, as SET does: whatever it was before, its deadline goes."""
         if key in self.expires:
             del self.expires[key]
-        self._insert(key, value)
+        self.replace(key, value)
 
     def replace(self, key: bytes, value: Value) -> None:
         """Set a key and keep its deadline."""
-        self._insert(key, value)
-
-    def _insert(self, key: bytes, value: Value) -> None:
         i = self.keyspace.part_of(key)
         part = self.parts[i]
         if part is _EMPTY:
@@ -444,8 +441,8 @@ class WatchedDatabase(Database):
             self.accesses[key] = self.keyspace.now_ms
         return value
 
-    def _insert(self, key: bytes, value: Value) -> None:
-        Database._insert(self, key, value)
+    def replace(self, key: bytes, value: Value) -> None:
+        Database.replace(self, key, value)
         self.accesses[key] = self.keyspace.now_ms
 
     def drop(self, key: bytes) -> Value | None:
