@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# A web page may make a browser send requests here: the rest of one must not run as commands.
+_SPOKEN_BY_BROWSERS = frozenset((b"post", b"host:"))
+_ATTACK = (
+    "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands "
+    "to Redis. This is likely due to an attacker attempting to use Cross Protocol Scripting to "
+    "compromise your Redis instance. Connection from %s aborted."
+)
+
 # What `session.effects` is where the command's effects have been logged already.
 LOGGED: list[list[bytes]] = []
 
@@ -186,6 +194,10 @@ def admit(node: "Node", session: Session, args: list[bytes]) -> tuple[Row | None
         row = find_row(node.rows, args)
         value = gate.admit(node, session, row, args)
     except ReplyError as error:
+        if row is None and args[0].lower() in _SPOKEN_BY_BROWSERS:
+            _log.warning(_ATTACK, session.address.decode())
+            session.drop()
+            return None, NO_REPLY
         return None, reject(node, session, row, error)
     return (row, None) if value is None else (None, value)
 
@@ -214,7 +226,7 @@ def _invoke(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any:
 
 def answer_now(wait: Wait) -> Any:
     """The reply of a command that may not wait."""
-    value = PENDING if wait.poll is None else wait.poll()
+    value = wait.at_once if wait.poll is None else wait.poll()
     return wait.expire() if value is PENDING else value
 
 

@@ -88,6 +88,9 @@ class _NullArray:
     """RESP2's `*-1`; RESP3 knows one null only."""
 
 
+PENDING = object()
+
+
 @attrs.define(eq=False)
 class Wait:
     """The command cannot be answered yet.
@@ -103,6 +106,8 @@ class Wait:
     kind: only a value of this class at a key lets the command run again; None: any change does,
     the key's end too.
     held_command: a pause holds the command back; CLIENT UNBLOCK does not end that.
+    at_once: what the client gets where it may not wait, in a transaction or a script; PENDING: the
+    same as at the deadline.
     """
 
     poll: Callable[[], Any] | None = None
@@ -111,6 +116,7 @@ class Wait:
     keys: tuple[tuple[int, bytes], ...] = ()
     kind: type | None = None
     held_command: bool = False
+    at_once: Any = PENDING
 
     def expire(self) -> Any:
         """The reply at the deadline."""
@@ -119,7 +125,6 @@ class Wait:
 
 NO_REPLY = _NoReply()
 NULL_ARRAY = _NullArray()
-PENDING = object()
 OK = Status(b"OK")
 QUEUED = Status(b"QUEUED")
 PONG = Status(b"PONG")

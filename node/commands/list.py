@@ -339,7 +339,9 @@ def lset(session: Session, args: list[bytes]) -> Any:
     value = db.find(key, List)
     if value is None:
         raise NO_SUCH_KEY
-    if not value.set(integer(args[2]), args[3]):
+    index = integer(args[2])
+    index = (index + (1 << 31) & 0xFFFFFFFF) - (1 << 31)  # a C int in Redis, in this command only
+    if not value.set(index, args[3]):
         raise INDEX_OUT_OF_RANGE
     db.touch(key, b"lset", LIST)
     return OK
@@ -513,6 +515,8 @@ def _blocking_move(
     deadline_ms = timeout_ms(args[-1], session.node.now_ms)
     element = _move(session, args[1], args[2], from_left, to_left)
     if element is None:
-        return _wait(session, args[1:2], deadline_ms)
+        wait = _wait(session, args[1:2], deadline_ms)
+        wait.at_once = None
+        return wait
     session.effects = [effect]
     return element

@@ -1,12 +1,15 @@
 """A real server as the oracle of a value: the same calls go to both, and replies are compared."""
 
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 import hiredis
 import pytest
+from differential import Pair, connect_when_ready
+from witness import Witness
 
 Arg = str | bytes | int | float
 Compare = Callable[[Any, Any], bool]
@@ -74,3 +77,46 @@ def oracle(valkey_server: Any, connect: Callable[[int], Oracle]) -> Iterator[Ora
     found = connect(valkey_server("--enable-debug-command", "yes").port)
     yield found
     found.settle()
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory, valkey_server_path: str) -> Iterator[str]:
+    """One valkey-server for all tests that leave nothing behind but data; its Unix socket."""
+    directory = tmp_path_factory.mktemp("reference")
+    path = str(directory / "socket")
+    directives = ["--port", "0", "--unixsocket", path, "--save", "", "--dir", str(directory)]
+    with open(directory / "log", "wb") as log:
+        process = subprocess.Popen([valkey_server_path, *directives], stdout=log, stderr=log)
+    connect_when_ready(path).close()
+    yield path
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])
+def pair(reference: str, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A node of ours and a real server, both empty, both spoken to in the same protocol."""
+    with connect_when_ready(reference) as sock:
+        yield Pair(sock, request.param)
+
+
+@pytest.fixture
+def witness(pair: Pair, reference: str) -> Iterator[Witness]:
+    """A pair of which events and effects are compared as well."""
+    found = Witness.of(pair, reference)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def resp2_pair(reference: str) -> Iterator[Pair]:
+    """As `pair`, for what does not depend on the protocol."""
+    with connect_when_ready(reference) as sock:
+        yield Pair(sock, 2)
+
+
+@pytest.fixture
+def resp3_pair(reference: str) -> Iterator[Pair]:
+    """As `pair`, for what only RESP3 tells."""
+    with connect_when_ready(reference) as sock:
+        yield Pair(sock, 3)
