@@ -1,0 +1,464 @@
+"""The invariants of a cluster, checked while it runs.
+
+Votes and epochs, at every effect of every core:
+- `one vote per epoch`: a node that has voted never votes again in that epoch, not for the same
+  candidate either, and not after a crash: that is why Save comes before a vote;
+- `elected by a majority`: who is promoted has the votes of a majority of the voters it knows;
+- `one winner per epoch`: no epoch is won twice;
+- `one owner per slot and epoch`: no two nodes ever claim a slot under one config epoch;
+- `epochs don't go back`: a node's current epoch never falls while it runs, and a restart
+  remembers the epochs of its votes, its elections and its claims.
+
+Data, at every turn of every node:
+- `one history per id`: what a node has logged under a replication id, byte by byte, is what the
+  primary that began this history has logged, and nobody is ahead of it;
+- `equal data at equal offsets`: nodes at one offset of one history hold the same data.
+
+Promises to clients. Replication is asynchronous, so a write that was merely answered with OK may
+be lost by a failover, as in Redis. What is promised is this: a write whose WAIT was answered by
+every node of its shard that there is, dead or alive, survives whatever happens later, for each of
+those that could be elected has it; unless a process that still is the primary by its nodes.conf
+is started without its data, and comes to serve before it hears of a successor. A node whose data
+is in memory alone can't keep that promise, nor does Redis. So:
+- `kept what was acknowledged`: such a write is there whenever a client reads it, and at the end,
+  if no primary of its shard was restarted so after the write was sent;
+- `read what was written`: a read brings the value that was written under that key, or nothing.
+
+Once all faults have ended (`unsettled` says what is still missing): every slot has one owner whom
+all agree on, the cluster is up everywhere, replicas are linked, and equal to their primary in
+offset and data.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from cluster import effects as fx
+from cluster.effects import Effect
+from cluster.message import AuthAck, AuthRequest
+from cluster.slots import EVERY_SLOT
+from node.data.keyspace import Keyspace
+from node.node import Node
+from node.persistence.log import Cursor, Log
+
+if TYPE_CHECKING:
+    from cluster.simulation.process import Process
+    from cluster.simulation.writers import Ledger, Write
+
+
+class Violation(AssertionError):
+    """A rule was broken."""
+
+    def __init__(self, rule: str, what: str) -> None:
+        super().__init__(f"{rule}: {what}")
+        self.rule = rule
+
+
+def demand(holds: object, rule: str, what: str) -> None:
+    """Raise Violation unless the rule holds."""
+    if not holds:
+        raise Violation(rule, what)
+
+
+# --- votes and epochs -----------------------------------------------------------------------------
+
+
+@attrs.define
+class Promise:
+    """What a node has let others know of its epochs, so that it must outlive the process."""
+
+    voted: int = 0
+    asked: int = 0
+    claimed: int = 0
+
+
+@attrs.define(eq=False)
+class Epochs:
+    """Who voted for whom, who won, who claimed what; by node id, over all restarts."""
+
+    promises: dict[str, Promise] = attrs.field(factory=dict)
+    votes: dict[int, dict[str, str]] = attrs.field(factory=dict)  # epoch: voter: candidate
+    winners: dict[int, str] = attrs.field(factory=dict)
+    claims: dict[int, dict[str, int]] = attrs.field(factory=dict)  # config epoch: node: slots
+    current: "dict[Process, int]" = attrs.field(factory=dict)
+    _seen: "dict[Process, tuple[int, int]]" = attrs.field(factory=dict)
+
+    def promise(self, node_id: str) -> Promise:
+        return self.promises.setdefault(node_id, Promise())
+
+    def on_start(self, process: "Process") -> None:
+        """A process has read its nodes.conf."""
+        view, promise = process.core.view, self.promise(process.id)
+        rule = "epochs don't go back"
+        demand(
+            view.last_vote_epoch >= promise.voted,
+            rule,
+            f"{process.place} voted in epoch {promise.voted}, and after its restart remembers "
+            f"{view.last_vote_epoch}",
+        )
+        said = max(promise.voted, promise.asked, promise.claimed)
+        demand(
+            view.current_epoch >= said,
+            rule,
+            f"{process.place} has told of epoch {said}, and restarts at {view.current_epoch}",
+        )
+
+    def on_effect(self, process: "Process", effect: Effect) -> None:
+        match effect:
+            case fx.Send(message=AuthAck() as message):
+                link = process.core.view.links.get(effect.link)
+                candidate = link.node.id if link is not None and link.node is not None else ""
+                self._on_vote(process, candidate, message.header.current_epoch)
+            case fx.Send(message=AuthRequest() as message):
+                promise = self.promise(process.id)
+                promise.asked = max(promise.asked, message.header.current_epoch)
+            case fx.Event(kind="promoted"):
+                self._on_promotion(process, int(effect.detail))
+
+    def _on_vote(self, process: "Process", candidate: str, epoch: int) -> None:
+        votes = self.votes.setdefault(epoch, {})
+        demand(
+            process.id not in votes,
+            "one vote per epoch",
+            f"{process.place} votes in epoch {epoch} for {candidate}, and has voted for "
+            f"{votes.get(process.id)}",
+        )
+        votes[process.id] = candidate
+        self.promise(process.id).voted = epoch
+
+    def _on_promotion(self, process: "Process", epoch: int) -> None:
+        view = process.core.view
+        votes = sum(vote == process.id for vote in self.votes.get(epoch, {}).values())
+        demand(
+            votes >= view.quorum,
+            "elected by a majority",
+            f"{process.place} is promoted in epoch {epoch} with {votes} votes of {view.voters}",
+        )
+        winner = self.winners.setdefault(epoch, process.id)
+        demand(
+            winner == process.id,
+            "one winner per epoch",
+            f"epoch {epoch} is won by {process.place} after {winner}",
+        )
+
+    def on_turn(self, process: "Process") -> None:
+        view = process.core.view
+        before = self.current.get(process, 0)
+        demand(
+            view.current_epoch >= before,
+            "epochs don't go back",
+            f"{process.place} falls from epoch {before} to {view.current_epoch}",
+        )
+        self.current[process] = view.current_epoch
+        myself = view.myself
+        claim = (myself.config_epoch, myself.slots)
+        if myself.is_primary and myself.slots and self._seen.get(process) != claim:
+            self._seen[process] = claim
+            self._on_claim(process, *claim)
+
+    def _on_claim(self, process: "Process", epoch: int, slots: int) -> None:
+        claims = self.claims.setdefault(epoch, {})
+        for node_id, others in claims.items():
+            demand(
+                node_id == process.id or not others & slots,
+                "one owner per slot and epoch",
+                f"{process.place} and {node_id} claim the same slots under epoch {epoch}",
+            )
+        claims[process.id] = claims.get(process.id, 0) | slots
+        promise = self.promise(process.id)
+        promise.claimed = max(promise.claimed, epoch)
+
+
+# --- histories and data ---------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Chronicle:
+    """The bytes of one history, as the primary that began it has logged them."""
+
+    start: int
+    data: bytearray = attrs.field(factory=bytearray)
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+
+@attrs.define(eq=False)
+class Histories:
+    """Every history's bytes, and how far each process has been compared with them."""
+
+    chronicles: dict[str, Chronicle] = attrs.field(factory=dict)
+    _compared: "dict[Process, tuple[str, int]]" = attrs.field(factory=dict)
+
+    def on_turn(self, process: "Process") -> None:
+        node = process.node
+        at = (node.role.history.id, node.log.offset)
+        before = self._compared.get(process)
+        if at != before:
+            self._compared[process] = at
+            same = before is not None and before[0] == at[0] and before[1] <= at[1]
+            self._compare(process, before[1] if same and before is not None else None)
+
+    def _compare(self, process: "Process", since: int | None) -> None:
+        """Look at what a process has logged since that offset, or at all that it still holds."""
+        log, history = process.node.log, process.node.role.history
+        first = log.first_offset() if since is None else max(since, log.first_offset())
+        data = _bytes_from(log, first)
+        chronicle = self.chronicles.setdefault(history.id, Chronicle(first))
+        rule = "one history per id"
+        if first < chronicle.start:
+            chronicle.data[:0] = data[: chronicle.start - first]
+            chronicle.start = first
+        known = chronicle.data[first - chronicle.start : first - chronicle.start + len(data)]
+        demand(
+            data.startswith(bytes(known)),
+            rule,
+            f"{process.place} has other bytes than its primary behind offset {first} of "
+            f"{history.id}",
+        )
+        news = data[len(known) :]
+        if news:
+            demand(
+                not process.node.is_replica(),
+                rule,
+                f"{process.place} is ahead of its primary, at {log.offset} of {history.id}",
+            )
+            chronicle.data += news
+
+    def compare_data(self, processes: "Iterable[Process]") -> None:
+        """Nodes at one offset of one history hold the same."""
+        found: dict[tuple[str, int], Process] = {}
+        for process in processes:
+            node = process.node
+            if node.loading:
+                continue
+            other = found.setdefault((node.role.history.id, node.log.offset), process)
+            if other is not process:
+                difference = first_difference(other.node.keyspace, node.keyspace)
+                demand(
+                    not difference,
+                    "equal data at equal offsets",
+                    f"{other.place} and {process.place} at {node.log.offset}: {difference}",
+                )
+
+
+def _bytes_from(log: Log, offset: int) -> bytes:
+    """What a log holds from an offset on."""
+    cursor, pieces = Cursor(offset), []
+    while piece := log.read(cursor, 1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def first_difference(one: Keyspace, other: Keyspace) -> str:
+    """Where two keyspaces differ first, or an empty text."""
+    for left, right in zip(one.databases, other.databases, strict=True):
+        if left.expires != right.expires:
+            return "deadlines"
+        for mine, theirs in zip(left.parts, right.parts, strict=True):
+            if mine != theirs and (mine or theirs):
+                difference = _difference_of_parts(mine or {}, theirs or {})
+                if difference:
+                    return difference
+    return ""
+
+
+def _difference_of_parts(one: dict[bytes, Any], other: dict[bytes, Any]) -> str:
+    for key in sorted({*one, *other}):
+        pair = _shown(one.get(key)), _shown(other.get(key))
+        if pair[0] != pair[1]:
+            return f"key {key!r}: {pair[0]!r} and {pair[1]!r}"
+    return ""
+
+
+def _shown(value: Any) -> Any:
+    """A value in a form that can be compared: strings have several."""
+    if isinstance(value, int):
+        return b"%d" % value
+    return bytes(value) if isinstance(value, bytearray) else value
+
+
+# --- promises to clients --------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Promises:
+    """Which writes must survive, and whether they do."""
+
+    ledger: "Ledger"
+    now: Callable[[], int]
+    processes: "dict[str, Process]" = attrs.field(factory=dict)  # the latest by place
+    kept: "dict[bytes, Write]" = attrs.field(factory=dict)
+    # When a slot's primary was last restarted without its data; by set of slots.
+    forgotten: list[tuple[int, int]] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.ledger.on_kept = self.on_kept
+        self.ledger.on_read = self.on_read
+
+    def on_start(self, process: "Process") -> None:
+        """A process starts, without data; see whether that breaks what was promised before."""
+        self.processes[process.place] = process
+        if self.is_missed(process):
+            self.forgotten.append((process.core.view.myself.slots, self.now()))
+
+    def is_missed(self, process: "Process") -> bool:
+        """Whether a process that is a primary by its own nodes.conf is taken for the owner of its
+        slots by anybody else, dead or alive: nobody has replaced it, or not everybody knows."""
+        myself = process.core.view.myself
+        if not (myself.is_primary and myself.slots):
+            return False
+        others = [other for other in self.processes.values() if other.place != process.place]
+        views = [other.core.view for other in others]
+        return any(
+            (seen := view.nodes.get(myself.id)) is not None and seen.slots & myself.slots
+            for view in views
+        )
+
+    def on_kept(self, write: "Write") -> None:
+        by = self.processes[write.by]
+        shard = by.core.view.myself.shard_id
+        others = sum(
+            process.core.view.myself.shard_id == shard
+            for process in self.processes.values()
+            if process is not by
+        )
+        if others and write.copies >= others:
+            self.kept[write.key] = write
+
+    def holds(self, write: "Write") -> bool:
+        """Whether a write was promised to survive, and nothing has ended that promise."""
+        return write.key in self.kept and not any(
+            when >= write.sent and slots >> write.slot & 1 for slots, when in self.forgotten
+        )
+
+    def on_read(self, write: "Write", found: bytes | None, place: str) -> None:
+        demand(
+            found is None or found == write.value,
+            "read what was written",
+            f"{place} has {found!r} as {write.key!r}, not {write.value!r}",
+        )
+        demand(
+            found is not None or not self.holds(write),
+            "kept what was acknowledged",
+            f"{place} has lost {write.key!r}, acknowledged by {write.by}",
+        )
+
+    def check_all(self) -> None:
+        """At the end: what was promised is at each slot's owner."""
+        for write in self.kept.values():
+            if not self.holds(write):
+                continue
+            for process in self.processes.values():
+                if process.core.view.myself.slots >> write.slot & 1:
+                    held = process.node.keyspace[0].keys_of_part(write.slot)
+                    self.on_read(write, _shown(held.get(write.key)), process.place)
+
+
+# --- all of them ----------------------------------------------------------------------------------
+
+
+class Checks:
+    """The rules, and what they remember. `now` gives the true time in milliseconds."""
+
+    def __init__(self, ledger: "Ledger", now: Callable[[], int]) -> None:
+        self.epochs = Epochs()
+        self.histories = Histories()
+        self.promises = Promises(ledger, now)
+
+    def on_start(self, process: "Process") -> None:
+        self.epochs.on_start(process)
+        self.promises.on_start(process)
+
+    def on_effect(self, process: "Process", effect: Effect) -> None:
+        self.epochs.on_effect(process, effect)
+
+    def on_turn(self, process: "Process") -> None:
+        self.epochs.on_turn(process)
+        self.histories.on_turn(process)
+
+    def now_and_then(self, processes: "Sequence[Process]") -> None:
+        """What takes too long to check at every turn."""
+        for process in processes:
+            process.core.view.check()
+            process.node.log.check()
+        self.histories.compare_data(processes)
+
+    def at_the_end(self, processes: "Sequence[Process]") -> None:
+        """When all has settled."""
+        self.now_and_then(processes)
+        missing = self.unsettled(processes)
+        demand(not missing, "settled", missing)
+        self.promises.check_all()
+
+    def unsettled(self, processes: "Sequence[Process]") -> str:
+        """What keeps the cluster from being whole, or an empty text."""
+        for process in processes:
+            missing = _unhealthy(process)
+            if missing:
+                return f"{process.place}: {missing}"
+        return _disagreement(processes) or _unequal(processes)
+
+
+def _unhealthy(process: "Process") -> str:
+    """What one node lacks in its own eyes."""
+    if not process.alive or process.paused:
+        return "is not running"
+    view = process.core.view
+    if view.unassigned:
+        return "knows of slots without an owner"
+    if not view.ok:
+        return "the cluster is down for it"
+    for node in view.order:
+        if node.failed or node.suspected or node.in_handshake:
+            return f"{node.label} is {node.flag_words} for it"
+        if node is not view.myself and not (node.connected and node.inbound is not None):
+            return f"it has no links with {node.label}"
+    return ""
+
+
+def _disagreement(processes: "Sequence[Process]") -> str:
+    """Who sees somebody otherwise than that one sees itself."""
+    for process in processes:
+        own = process.core.view.myself
+        for other in processes:
+            seen = other.core.view.nodes.get(own.id)
+            if seen is None:
+                return f"{other.place} doesn't know {process.place}"
+            if (seen.slots, seen.is_primary) != (own.slots, own.is_primary):
+                return f"{other.place} sees {process.place} as it is not"
+            theirs = seen.primary.id if seen.primary is not None else ""
+            if theirs != (own.primary.id if own.primary is not None else ""):
+                return f"{other.place} takes {process.place} for another's replica"
+    owned = 0
+    for process in processes:
+        owned |= process.core.view.myself.slots
+    return "" if owned == EVERY_SLOT else "nobody serves some slots"
+
+
+def _unequal(processes: "Sequence[Process]") -> str:
+    """Which replica isn't up to date."""
+    by_id = {process.id: process for process in processes}
+    for process in processes:
+        primary = process.core.view.myself.primary
+        if primary is None:
+            continue
+        missing = _behind(process.node, by_id[primary.id].node)
+        if missing:
+            return f"{process.place}: {missing}"
+    return ""
+
+
+def _behind(replica: Node, primary: Node) -> str:
+    link = replica.role.link
+    if link is None or not link.is_up():
+        return "has no link to its primary"
+    if primary.is_replica():
+        return "follows a replica"
+    if replica.role.history.id != primary.role.history.id:
+        return "is of another history than its primary"
+    if replica.log.offset != primary.log.offset:
+        return f"is at offset {replica.log.offset}, its primary at {primary.log.offset}"
+    return first_difference(primary.keyspace, replica.keyspace)

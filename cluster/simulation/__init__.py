@@ -1,0 +1,16 @@
+"""Whole nodes under one clock and one seed, in one thread.
+
+    timeline    virtual time: what happens next
+    network     connections that carry bytes, and what goes wrong with them
+    process     a node, its core and its drivers' twins: one run of a server program
+    writers     clients that write unique values, and the ledger of what they were told
+    trace       what happened: a digest of everything, lines for people
+    settings    what a run is like; a seed draws it
+    world       machines and the story that is told of them
+    faults      what is done to them at random
+    trial       one seed's run: formed, mistreated, healed, checked
+    __main__    many seeds, on all cores: scripts/simulate
+
+What must hold is in cluster.checks. Everything random comes from the seed, and nothing depends on
+the order of a set, so a run is the same in every process.
+"""
