@@ -12,10 +12,10 @@ def test_pushing_and_popping(pair: Pair) -> None:
     pair.lines(
         *script("""
         LPUSH l a b c; RPUSH l d; RPUSH l e f; LPUSHX l x y; RPUSHX l z; LRANGE l 0 -1;
-        LPUSHX none a; RPUSHX none a; EXISTS none; LLEN l; LLEN none; LPUSH l; SET s v;
-        LPUSH s a; RPUSH s a; LPUSHX s a; LLEN s; LPOP l; RPOP l; LPOP l 2; RPOP l 2; LPOP l 0;
-        LPOP none; RPOP none 2; LPOP none 0; LPOP s; RPOP s 1; LPOP l -1; LPOP l x; RPOP l 1 2;
-        LPOP s -1; LPOP l 100; EXISTS l
+        LPUSHX none a; RPUSHX none a; EXISTS none; LLEN l; LLEN none; LPUSH l; SET s v; LPUSH s a;
+        RPUSH s a; LPUSHX s a; LLEN s; LPOP l; RPOP l; LPOP l 2; RPOP l 2; LPOP l 0; LPOP none;
+        RPOP none 2; LPOP none 0; LPOP s; RPOP s 1; LPOP l -1; LPOP l x; RPOP l 1 2; LPOP s -1;
+        LPOP l 100; EXISTS l
         """)
     )
 
@@ -30,9 +30,9 @@ def test_ranges(pair: Pair) -> None:
     pair.lines(
         *script("""
         LRANGE l a 1; LRANGE l 0 1.5; LRANGE none a b; LRANGE none 0 1; SET s v; LRANGE s 0 1;
-        LRANGE s a 1; LINDEX s a; LINDEX l a; LINDEX none a; LSET s 0 x; LSET none 0 x;
-        LSET l a x; LTRIM l a b; LTRIM l 1 5; LRANGE l 0 -1; LTRIM s 0 1; LTRIM none 0 1;
-        LTRIM l 1 -2; LRANGE l 0 -1; LTRIM l 5 1; EXISTS l
+        LRANGE s a 1; LINDEX s a; LINDEX l a; LINDEX none a; LSET s 0 x; LSET none 0 x; LSET l a x;
+        LTRIM l a b; LTRIM l 1 5; LRANGE l 0 -1; LTRIM s 0 1; LTRIM none 0 1; LTRIM l 1 -2;
+        LRANGE l 0 -1; LTRIM l 5 1; EXISTS l
         """)
     )
 
@@ -60,13 +60,12 @@ def test_moving(pair: Pair) -> None:
         RPUSH a 1 2 3 4; LMOVE a b LEFT RIGHT; LMOVE a b RIGHT LEFT; LMOVE a b left left;
         LMOVE a b UP LEFT; LMOVE a b LEFT UP; LMOVE none b LEFT LEFT; LMOVE none b UP LEFT;
         LRANGE b 0 -1; LMOVE b b LEFT RIGHT; LRANGE b 0 -1; RPOPLPUSH b b; RPOPLPUSH b c;
-        RPOPLPUSH a b; EXISTS a; SET s v; LMOVE s b LEFT LEFT; LMOVE b s LEFT LEFT;
-        RPOPLPUSH b s; RPOPLPUSH s b; LMOVE none s LEFT LEFT; LRANGE b 0 -1;
-        LMPOP 2 none b LEFT; LMPOP 1 b RIGHT COUNT 2; LMPOP 1 none LEFT; LMPOP 0 b LEFT;
-        LMPOP -1 b LEFT; LMPOP x b LEFT; LMPOP 2 b LEFT; LMPOP 1 b UP; LMPOP 1 b LEFT COUNT 0;
-        LMPOP 1 b LEFT COUNT; LMPOP 1 b LEFT COUNT 1 COUNT 1; LMPOP 1 b LEFT FOO 1;
-        LMPOP 1 s LEFT; LMPOP 2 s b LEFT; LMPOP 2 none s LEFT; LMPOP 1 b LEFT COUNT x;
-        LMPOP 9 b LEFT
+        RPOPLPUSH a b; EXISTS a; SET s v; LMOVE s b LEFT LEFT; LMOVE b s LEFT LEFT; RPOPLPUSH b s;
+        RPOPLPUSH s b; LMOVE none s LEFT LEFT; LRANGE b 0 -1; LMPOP 2 none b LEFT;
+        LMPOP 1 b RIGHT COUNT 2; LMPOP 1 none LEFT; LMPOP 0 b LEFT; LMPOP -1 b LEFT;
+        LMPOP x b LEFT; LMPOP 2 b LEFT; LMPOP 1 b UP; LMPOP 1 b LEFT COUNT 0; LMPOP 1 b LEFT COUNT;
+        LMPOP 1 b LEFT COUNT 1 COUNT 1; LMPOP 1 b LEFT FOO 1; LMPOP 1 s LEFT; LMPOP 2 s b LEFT;
+        LMPOP 2 none s LEFT; LMPOP 1 b LEFT COUNT x; LMPOP 9 b LEFT
         """)
     )
 
@@ -75,13 +74,12 @@ def test_events_and_effects(witness: Witness) -> None:
     witness.agree(
         *script("""
         LPUSH l a b c; RPUSH l d; LPUSHX none x; LTRIM l 0 -1; LTRIM l 0 2; LSET l 0 x;
-        LINSERT l BEFORE x y; LINSERT l BEFORE nope y; LREM l 0 nope; LREM l 0 x; LPOP l 0;
-        LPOP l; RPOP l 5; RPUSH l a b c d e f g; LMPOP 1 l LEFT COUNT 2; LMPOP 1 none LEFT;
-        BLPOP none l 0; BRPOP l 0; BLMPOP 0 1 l RIGHT COUNT 9; RPUSH l a b c d e;
-        LMOVE l l LEFT LEFT; LMOVE l m LEFT RIGHT; RPOPLPUSH l m; BLMOVE l m LEFT RIGHT 0;
-        BRPOPLPUSH l m 0; LMOVE l m LEFT RIGHT; EXISTS l; LTRIM m 5 1; LPOP none;
-        LRANGE none 0 1; MULTI; BLPOP none 0; BLMOVE none x LEFT LEFT 0; RPUSH l 1; BLPOP l 0;
-        EXEC
+        LINSERT l BEFORE x y; LINSERT l BEFORE nope y; LREM l 0 nope; LREM l 0 x; LPOP l 0; LPOP l;
+        RPOP l 5; RPUSH l a b c d e f g; LMPOP 1 l LEFT COUNT 2; LMPOP 1 none LEFT; BLPOP none l 0;
+        BRPOP l 0; BLMPOP 0 1 l RIGHT COUNT 9; RPUSH l a b c d e; LMOVE l l LEFT LEFT;
+        LMOVE l m LEFT RIGHT; RPOPLPUSH l m; BLMOVE l m LEFT RIGHT 0; BRPOPLPUSH l m 0;
+        LMOVE l m LEFT RIGHT; EXISTS l; LTRIM m 5 1; LPOP none; LRANGE none 0 1; MULTI;
+        BLPOP none 0; BLMOVE none x LEFT LEFT 0; RPUSH l 1; BLPOP l 0; EXEC
         """)
     )
 
@@ -116,8 +114,8 @@ def test_timeouts(pair: Pair) -> None:
         pair.same("BLMPOP", timeout, "1", "none", "LEFT")
     pair.lines(
         *script("""
-        BLMPOP x 0 none LEFT; BLMPOP x 1 none UP; BLMOVE a b UP LEFT x; BLPOP; SET s v;
-        BLPOP s 0; BLPOP s x; BLMOVE s b LEFT LEFT 0; BRPOPLPUSH s b 0; BLPOP none s 0
+        BLMPOP x 0 none LEFT; BLMPOP x 1 none UP; BLMOVE a b UP LEFT x; BLPOP; SET s v; BLPOP s 0;
+        BLPOP s x; BLMOVE s b LEFT LEFT 0; BRPOPLPUSH s b 0; BLPOP none s 0
         """)
     )
     ours = local_node()
