@@ -17,6 +17,7 @@ from typing import Any
 import hiredis
 
 from node.data.number import format_double
+from node.data.number import as_integer
 from node.replies import (
     NO_REPLY,
     NULL_ARRAY,
@@ -31,14 +32,14 @@ from node.replies import (
 )
 
 INLINE_MAX = 64 * 1024
-MULTIBULK_MAX = 1024 * 1024
+MULTIBULK_MAX = (1 << 31) - 1
 UNAUTHENTICATED_ARGS_MAX = 10
 UNAUTHENTICATED_BULK_MAX = 16 * 1024
 DEFAULT_BULK_MAX = 512 * 1024 * 1024
 
 _STAR = 0x2A
 _NEWLINE = 0x0A
-_odd_header = re.compile(rb"\*(?!\d{1,5}\r\n\$)").search
+_odd_header = re.compile(rb"\*(?![1-9]\d{0,4}\r\n\$)").search
 _join = b"".join
 # Comes out of hiredis as a value of its own only where no request is under way. (That its buffer
 # is empty says nothing: a request may have been cut right after one of its arguments.)
@@ -269,10 +270,7 @@ class _Strict:
 
 
 def _header_number(line: bytes) -> int | None:
-    digits = line[1:]
-    if digits.removeprefix(b"-").isdigit() and len(digits) < 20:
-        return int(digits)
-    return None
+    return as_integer(line[1:])
 
 
 def _bulk_length(line: bytes, limits: RequestParser) -> int:
