@@ -162,10 +162,20 @@ def _link(link: Link, node: Peer) -> dict[bytes, Any]:
 @_simple("CLUSTER SLOTS", _OF_NODES, LOADING | STALE, tips=_VARIES)
 def slots(routing: Routing, session: Session, args: list[bytes]):
     """Which nodes serve which ranges of slots, the primary first."""
+    my_offset = session.node.log.offset
     return [
-        [first, last, *(_place(routing, node) for node in (primary, *others))]
+        [
+            *(first, last, _place(routing, primary)),
+            # A replica that has nothing yet isn't shown to anybody.
+            *(_place(routing, node) for node in others if _offset(routing, node, my_offset)),
+        ]
         for first, last, primary, others in routing.view.slot_map()
     ]
+
+
+def _offset(routing: Routing, node: Peer, my_offset: int) -> int:
+    """How far a node's data is: by its last word, or, for this node, now."""
+    return my_offset if node is routing.view.myself else node.offset
 
 
 def _place(routing: Routing, node: Peer) -> list[Any]:
@@ -185,11 +195,11 @@ def _place(routing: Routing, node: Peer) -> list[Any]:
 @_simple("CLUSTER SHARDS", _OF_NODES, LOADING | STALE, since="7.0.0", tips=_VARIES)
 def shards(routing: Routing, session: Session, args: list[bytes]):
     """The shards: their slots, and their nodes with role, offset and health."""
-    facts = session.node.log.offset
+    my_offset = session.node.log.offset
     return [
         {
             b"slots": [edge for pair in ranges(slots) for edge in pair],
-            b"nodes": [_health(routing, node, facts) for node in nodes],
+            b"nodes": [_health(routing, node, my_offset) for node in nodes],
             b"id": nodes[0].shard_id.encode(),
         }
         for slots, nodes in routing.view.shards()
@@ -198,8 +208,7 @@ def shards(routing: Routing, session: Session, args: list[bytes]):
 
 def _health(routing: Routing, node: Peer, my_offset: int) -> dict[bytes, Any]:
     """A node in CLUSTER SHARDS."""
-    is_me = node is routing.view.myself
-    offset = my_offset if is_me else node.offset
+    offset = _offset(routing, node, my_offset)
     fields: dict[bytes, Any] = {b"id": node.id.encode()}
     if node.port:
         fields[b"port"] = node.port
