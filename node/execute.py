@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LARGE_REPLY = 1024  # bytes; what is smaller is bounded by the number of requests in a turn
+MAX_OUTPUT = 4 * 1024 * 1024
+
 # A web page may make a browser send requests here: the rest of one must not run as commands.
 _SPOKEN_BY_BROWSERS = frozenset((b"post", b"host:"))
 _ATTACK = (
@@ -54,6 +57,9 @@ def run(
 
     chunk: the very bytes the requests were parsed from, where known; they are logged as they are
     when every request turns out to belong in the log as it came.
+
+    What comes after MAX_OUTPUT bytes of large replies is kept in `session.requests`, until the
+    client has read them: its driver calls node.resume then.
     """
     rows = node.rows
     keyspace = node.keyspace
@@ -65,6 +71,7 @@ def run(
     reply = session.output.append
     node.pubsub.current = session
     keyspace.noting = not session.no_touch
+    output_left = MAX_OUTPUT
     row: Row | None
     value: Any
     rest = iter(requests)
@@ -100,7 +107,10 @@ def run(
         if value is OK:
             reply(b"+OK\r\n")
         elif kind is bytes:
-            reply(b"$%d\r\n%b\r\n" % (len(value), value))
+            size = len(value)
+            reply(b"$%d\r\n%b\r\n" % (size, value))
+            if size > LARGE_REPLY:
+                output_left -= size
         elif kind is int:
             reply(b":%d\r\n" % value)
         elif kind is Wait:
@@ -108,11 +118,16 @@ def run(
             session.requests += rest
             break
         else:
-            reply(encode(value, session.protocol))
+            data = encode(value, session.protocol)
+            reply(data)
+            if len(data) > LARGE_REPLY:
+                output_left -= len(data)
         if row is not None:
             row.calls += 1
             session.last_row = row
-        if session.closing:
+        if output_left < 0 or session.closing:
+            if not session.closing:
+                session.requests += rest
             break
     node.pubsub.current = None
     if session.late:

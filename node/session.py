@@ -30,7 +30,8 @@ class Session:
 
     gate: flags of commands that need a second look for this client; see node.gate.
     effects: what to log instead of the command under way, set by its handler.
-    requests: parsed, but held back while the client waits (blocked) or is paused.
+    requests: parsed, but held back while the client waits (blocked), is paused, or has a lot to
+        read.
     wrote_at: log offset after this client's last write, for WAIT.
     closing: the connection ends once the output has been sent; dropped: without that.
     """
@@ -89,7 +90,7 @@ class Session:
         requests = parser.feed(data)
         self.bytes_in += len(data)
         self.active_ms = self.node.now_ms
-        if self.waiting is not None:
+        if self.waiting is not None or self.requests:
             self.requests += requests
         elif requests:
             self.node.run(self, requests, parser.verbatim)

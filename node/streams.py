@@ -83,6 +83,7 @@ class _Served:
                 session.output_size = len(data)
                 await self.stream.send_all(data)
                 session.output_size = 0
+                self._go_on()
                 self.wake_up()
             elif session.closing:
                 self.scope.cancel()
@@ -90,7 +91,14 @@ class _Served:
             else:
                 await self._moved.wait()
 
+    def _go_on(self) -> None:
+        """Run what was held back until the client had read this far."""
+        if self.session.requests and self.session.waiting is None:
+            self.node.begin_turn()
+            self.node.resume(self.session)
+            self.node.end_turn()
+
     def _is_full(self) -> bool:
         session = self.session
-        held = session.waiting is not None and session.held() >= HELD_MAX
-        return held or session.unsent() >= UNSENT_MAX
+        held = (session.waiting is not None or session.requests) and session.held() >= HELD_MAX
+        return bool(held) or session.unsent() >= UNSENT_MAX

@@ -64,6 +64,7 @@ class Turns:
     _connections: dict[int, Connection] = attrs.field(factory=dict)
     _by_session: dict[int, Connection] = attrs.field(factory=dict)
     _flagged: list[Session] = attrs.field(factory=list)
+    _resumable: list[Session] = attrs.field(factory=list)
     _in_turn: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -123,11 +124,13 @@ class Turns:
     def pump(self) -> bool:
         """One turn, without waiting; whether there was anything to do."""
         events = self._epoll.poll(0, BATCH)
-        if not events and not self._flagged:
+        if not events and not self._flagged and not self._resumable:
             return False
         self._in_turn = True
         self.node.begin_turn()
         ready = self._read(events)
+        if self._resumable:
+            self._resume()
         self.node.end_turn()
         self._in_turn = False
         self._write(ready)
@@ -135,6 +138,12 @@ class Turns:
             flagged, self._flagged = self._flagged, []
             self._write([c for s in flagged if (c := self._by_session.get(s.id)) is not None])
         return True
+
+    def _resume(self) -> None:
+        """Let those go on who have read what they were owed."""
+        resumable, self._resumable = self._resumable, []
+        for session in resumable:
+            self.node.resume(session)
 
     def _read(self, events: list[tuple[int, int]]) -> list[Connection]:
         """Read and run what has come in; the connections that may have output."""
@@ -200,6 +209,8 @@ class Turns:
                     session.output_size = len(connection.unsent)
                     self.node.housekeeper.check_output(session)
                     self._watch(connection)
+            if session.requests and session.waiting is None and not connection.unsent:
+                self._resumable.append(session)
             if session.waiting is not None or connection.interest != _READ:
                 self._watch(connection)
             if session.closing and not connection.unsent:
@@ -218,15 +229,15 @@ class Turns:
             return
         del unsent[:sent]
         connection.session.output_size = len(unsent)
+        self.node.housekeeper.check_output(connection.session)
         self._watch(connection)
 
     def _watch(self, connection: Connection) -> None:
         """Ask epoll for what this connection now needs."""
         interest = select.EPOLLRDHUP
         session = connection.session
-        if len(connection.unsent) < UNSENT_MAX and (
-            session.waiting is None or session.held() < HELD_MAX
-        ):
+        holds = session.waiting is not None or bool(session.requests)
+        if len(connection.unsent) < UNSENT_MAX and (not holds or session.held() < HELD_MAX):
             interest |= select.EPOLLIN
         if connection.unsent:
             interest |= select.EPOLLOUT
