@@ -50,6 +50,9 @@ def signed_count(arg: bytes) -> int:
 
 def floating(arg: bytes, error: ReplyError = NOT_FLOAT) -> float:
     """A double, infinities allowed; raises `error`, for one too large or too small as well."""
+    small = _SMALL.get(arg)
+    if small is not None:
+        return float(small)
     try:
         number = float(arg)
     except ValueError:

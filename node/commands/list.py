@@ -113,7 +113,17 @@ def rpushx(session: Session, args: list[bytes]) -> int:
 )
 def lpop(session: Session, args: list[bytes]) -> Any:
     """Remove and return elements at the beginning of a list."""
-    return _pop(session, args, True)
+    if len(args) > 2:
+        return _pop_many(session, args, True)
+    db, key = session.db, args[1]
+    value = db.find(key, List)
+    if value is None:
+        return None
+    element = value.pop_left()
+    db.touch(key, b"lpop", LIST)
+    if not value.items:
+        _remove_empty(db, key)
+    return element
 
 
 @command(
@@ -127,33 +137,32 @@ def lpop(session: Session, args: list[bytes]) -> Any:
 )
 def rpop(session: Session, args: list[bytes]) -> Any:
     """Remove and return elements at the end of a list."""
-    return _pop(session, args, False)
-
-
-def _pop(session: Session, args: list[bytes], left: bool) -> Any:
+    if len(args) > 2:
+        return _pop_many(session, args, False)
     db, key = session.db, args[1]
-    if len(args) == 2:
-        value = db.find(key, List)
-        return None if value is None else _take(db, key, value, left)
-    if len(args) > 3:
-        raise wrong_arity(args[0].lower())
-    most = count(args[2])
     value = db.find(key, List)
     if value is None:
-        return NULL_ARRAY
-    return _take_many(db, key, value, left, most) if most else []
-
-
-def _take(db: Database, key: bytes, value: List, left: bool) -> bytes:
-    """Remove one element; the key too, if it was the last."""
-    element = value.pop_left() if left else value.pop_right()
-    db.touch(key, b"lpop" if left else b"rpop", LIST)
+        return None
+    element = value.pop_right()
+    db.touch(key, b"rpop", LIST)
     if not value.items:
         _remove_empty(db, key)
     return element
 
 
-def _take_many(db: Database, key: bytes, value: List, left: bool, most: int) -> list[bytes]:
+def _pop_many(session: Session, args: list[bytes], left: bool) -> Any:
+    if len(args) > 3:
+        raise wrong_arity(args[0].lower())
+    most = count(args[2])
+    db, key = session.db, args[1]
+    value = db.find(key, List)
+    if value is None:
+        return NULL_ARRAY
+    return _take(db, key, value, left, most) if most else []
+
+
+def _take(db: Database, key: bytes, value: List, left: bool, most: int) -> list[bytes]:
+    """Remove up to `most` elements; the key too, if they were the last."""
     taken = value.take_left(most) if left else value.take_right(most)
     db.touch(key, b"lpop" if left else b"rpop", LIST)
     if not value.items:
@@ -207,7 +216,7 @@ def _pop_first(session: Session, keys: list[bytes], left: bool, most: int) -> li
             session.effects = [
                 [b"LPOP" if left else b"RPOP", key, b"%d" % min(most, len(value.items))]
             ]
-            return [key, _take_many(db, key, value, left, most)]
+            return [key, _take(db, key, value, left, most)]
     return None
 
 
@@ -460,7 +469,7 @@ def _blocking_pop(session: Session, args: list[bytes], left: bool) -> Any:
         value = db.find(key, List)
         if value is not None:
             session.effects = [[b"LPOP" if left else b"RPOP", key]]
-            return [key, _take(db, key, value, left)]
+            return [key, _take(db, key, value, left, 1)[0]]
     return _wait(session, keys, deadline_ms)
 
 

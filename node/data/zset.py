@@ -227,14 +227,26 @@ class ZSet:
 
     def pop_min(self, count: int = 1) -> list[Scored]:
         """Remove and return the members with the lowest scores, lowest first. O(log N * count)."""
+        if count == 1 and self.scores:
+            return [self._take(0)]
         return self._cut(0, min(count, len(self.scores)))
 
     def pop_max(self, count: int = 1) -> list[Scored]:
         """Remove and return the members with the highest scores, highest first.
 
         O(log N * count)."""
+        if count == 1 and self.scores:
+            return [self._take(-1)]
         size = len(self.scores)
         return self._cut(max(size - count, 0), size)[::-1]
+
+    def _take(self, place: int) -> Scored:
+        """Remove and return the member at a place."""
+        found: Scored = self.ordered().pop(place)
+        del self.scores[found[1]]
+        if self._order is not None:
+            self._order.drop(found[1])
+        return found
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[Scored]]:
         """A step of ZSCAN: the next cursor (0: done) and members. O(count).
