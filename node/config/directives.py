@@ -219,8 +219,6 @@ class Directives:
         "disabled",
         "disabled on-empty-db swapdb flush-before-load",
         not_while_loading=True,
-        built=False,
-        satisfied_by=["on-empty-db", "flush-before-load"],
     )
     repl_ping_replica_period = Integer(10, 1, INT, aliases=["repl-ping-slave-period"])
     repl_timeout = Integer(60, 1, INT)

@@ -91,10 +91,12 @@ class Loader:
 
 
 def put_in_place(keyspace: Keyspace, loaded: Keyspace) -> None:
-    """Let a keyspace hold what another one does, and nothing else."""
+    """Let a keyspace hold what has been loaded into another, which gets what it had."""
     for db, other in zip(keyspace.databases, loaded.databases, strict=True):
         for listener in keyspace.on_reset:
             listener(db, other)
         for attribute in _CONTENTS:
+            mine = getattr(db, attribute)
             setattr(db, attribute, getattr(other, attribute))
+            setattr(other, attribute, mine)
     keyspace.dirty += 1

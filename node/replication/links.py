@@ -72,7 +72,9 @@ class Links:
         try:
             async with trio.open_nursery() as self._nursery:
                 if config.replicaof is not None:
+                    self.node.begin_turn()
                     self.node.follow(*config.replicaof)
+                    self.node.end_turn()
                 while True:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
                     while self.pump():
@@ -174,7 +176,9 @@ class Links:
             flags = socket.AI_NUMERICHOST
             addresses = socket.getaddrinfo(link.host, link.port, 0, socket.SOCK_STREAM, 0, flags)
         except OSError:
-            assert self._nursery is not None
+            if self._nursery is None:
+                link.lost("Unable to connect to MASTER: names are looked up only while serving")
+                return
             scope = self._resolving[link] = trio.CancelScope()
             self._nursery.start_soon(self._resolve, link, scope)
             return
@@ -237,8 +241,9 @@ class Links:
         adopted, self._adopted = self._adopted, []
         for replica in adopted:
             released = self.turns.release(replica.session)
-            if released is None:
-                continue  # it has gone meanwhile
+            if released is None:  # it has gone meanwhile, or came by a stream without a socket
+                self.node.close_session(replica.session)
+                continue
             sock, unsent = released
             if self.node.config.repl_disable_tcp_nodelay and sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)

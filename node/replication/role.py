@@ -1,11 +1,11 @@
 """The node's role: a primary, or the replica of one; and the history its data belong to."""
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from node.data.keyspace import EXPIRE, HIDE
+from node.data.keyspace import EXPIRE, HIDE, Keyspace
 from node.replication.history import History, new_id
 from node.replication.primary import Primary
 from node.replication.replica import PrimaryLink
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from node.node import Node
 
 _log = logging.getLogger(__name__)
+
+FREED_PER_TICK = 20_000  # keys
 
 
 @attrs.define(eq=False)
@@ -30,6 +32,7 @@ class Role:
     primary: Primary = attrs.field(init=False)
     link: PrimaryLink | None = None
     has_new_waits: bool = False
+    _discarded: list[dict[bytes, Any]] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.history = History(new_id(self.node.random))
@@ -54,6 +57,7 @@ class Role:
         node.keyspace.expiry = HIDE
         self.link = PrimaryLink(node, host, port, db)
         node.refresh_gate()
+        node.blocking.poll()
         self.link.open()
 
     def promote(self) -> None:
@@ -84,7 +88,6 @@ class Role:
             if wait is not None and wait.keys:
                 self.node.blocking.answer(session, UNBLOCKED)
                 session.close()
-        self.node.blocking.poll()
 
     # --- what the link reports -------------------------------------------------------------------
 
@@ -103,6 +106,16 @@ class Role:
             self.history.branch(id, log.flush())
             self.primary.drop_all("the history goes by another replication id")
         log.keep_backlog(self.node.config.repl_backlog_size)
+
+    def discard(self, keyspace: Keyspace) -> None:
+        """Free these data, which nobody sees any more, a little at each tick."""
+        for db in keyspace.databases:
+            self._discarded += filter(None, db.parts)
+
+    def _free(self) -> None:
+        keys = 0
+        while self._discarded and keys < FREED_PER_TICK:
+            keys += len(self._discarded.pop())
 
     # --- questions -------------------------------------------------------------------------------
 
@@ -163,6 +176,8 @@ class Role:
     def tick(self) -> None:
         """What time brings, ten times a second."""
         self.primary.tick()
+        if self._discarded:
+            self._free()
         if self.link is not None:
             self.link.tick()
 

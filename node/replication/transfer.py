@@ -86,6 +86,7 @@ class Transfer:
         """The payload is whole: it is the node's data from here on."""
         if self.loader.keyspace is not self.node.keyspace:
             put_in_place(self.node.keyspace, self.loader.keyspace)
+            self.node.role.discard(self.loader.keyspace)
         self._stop_loading()
 
     def abandon(self) -> None:
