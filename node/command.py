@@ -367,6 +367,7 @@ class Row:
     """All there is to know of one command or subcommand.
 
     single_key: the command's only key is args[1], which the fast path routes by itself.
+    key_slice: where all its keys are among its arguments, if that is so simple.
     calls, failed, rejected, nanoseconds: its statistics since start or CONFIG RESETSTAT.
     """
 
@@ -380,6 +381,7 @@ class Row:
     high: int
     keys: tuple[Keys, ...] = ()
     single_key: bool = False
+    key_slice: slice | None = None
     categories: tuple[bytes, ...] = ()
     complexity: str = ""
     tips: tuple[bytes, ...] = ()
@@ -463,6 +465,7 @@ def command(
             high=line.high if arity is None else (UNBOUNDED if arity < 0 else arity),
             keys=specs,
             single_key=_is_single_key(specs) and "find_keys" not in more,
+            key_slice=_key_slice(specs) if "find_keys" not in more else None,
             categories=_categories(
                 flags,
                 group,
@@ -479,6 +482,17 @@ def command(
 
 def _is_single_key(specs: tuple[Keys, ...]) -> bool:
     return len(specs) == 1 and specs[0] == Keys(specs[0].access, notes=specs[0].notes)
+
+
+def _key_slice(specs: tuple[Keys, ...]) -> slice | None:
+    """The arguments that are keys, where one plain range describes them all."""
+    if len(specs) != 1:
+        return None
+    keys = specs[0]
+    if keys.keyword is not None or keys.count_at is not None or keys.limit > 1:
+        return None
+    end = keys.first + keys.last + 1 if keys.last >= 0 else keys.last + 1 or None
+    return slice(keys.first, end, keys.step)
 
 
 def _enter(row: Row) -> None:
@@ -561,13 +575,14 @@ def find_row(rows: FastTable, args: Sequence[bytes]) -> Row:
 
 
 def unknown_command(args: Sequence[bytes]) -> ReplyError:
-    """Redis quotes the name, and arguments up to 128 bytes in all."""
+    """Redis quotes the name, and arguments up to 128 bytes in all, each up to its first NUL."""
     shown = b""
     for arg in args[1:]:
         if len(shown) >= 128:
             break
-        shown += b"'%b' " % arg[: 128 - len(shown)]
-    text = b"ERR unknown command '%b', with args beginning with: %b" % (args[0][:128], shown)
+        shown += b"'%b' " % arg.partition(b"\0")[0][: 128 - len(shown)]
+    name = args[0].partition(b"\0")[0][:128]
+    text = b"ERR unknown command '%b', with args beginning with: %b" % (name, shown)
     return ReplyError(text)
 
 

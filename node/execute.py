@@ -290,15 +290,20 @@ def crash(session: Session, args: list[bytes]) -> ReplyError:
 
 
 def _is_here(node: "Node", mine: bytearray, row: Row, args: list[bytes]) -> bool:
-    """Whether the fast path may run this in a cluster: no keys, or one whose slot is this node's.
+    """Whether the fast path may run this in a cluster: all its keys, if it has any, are in one
+    slot, which is this node's.
 
     The slot of most keys is worked out right here, as it is done for every command.
     """
-    if not row.single_key:
+    if row.single_key:
+        key = args[1]
+        # 123 is "{", found six times as fast as b"{" is.
+        slot = node.topology.slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
+        return mine[slot] == 1
+    if row.key_slice is None:
         return not row.keys and row.find_keys is None
-    key = args[1]
-    slot = node.topology.slot_of(key) if b"{" in key else crc_hqx(key, 0) & 16383
-    return mine[slot] == 1
+    slots = set(map(node.topology.slot_of, args[row.key_slice]))
+    return not slots or (len(slots) == 1 and mine[slots.pop()] == 1)
 
 
 def _with_late(session: Session, value: Any) -> Any:
