@@ -99,7 +99,7 @@ def test_every_row_has_a_summary_and_help_lists_every_subcommand():
     client = local_node().client()
     for row in every_row():
         assert row.summary, row.name
-        if b"help" in row.subcommands:
+        if b"help" in row.subcommands and row.name != b"cluster":  # which this node is in none of
             lines = client.call(row.name, "HELP")
             assert len(lines) >= 1 + 2 * len(row.subcommands), row.name
 
