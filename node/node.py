@@ -21,6 +21,7 @@ from node.disk import Disk, RealDisk
 from node.execute import Unit, run, run_again
 from node.host import Host, Nowhere
 from node.housekeeper import Housekeeper
+from node.notifications import Notifications
 from node.observe import Observe
 from node.pause import Pause
 from node.persistence.log import Log
@@ -71,6 +72,7 @@ class Node:
     pubsub: PubSub = attrs.field(factory=PubSub)
     watches: Watches = attrs.field(init=False)
     housekeeper: Housekeeper = attrs.field(init=False)
+    notifications: Notifications = attrs.field(init=False)
     rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
     sessions: dict[int, Session] = attrs.field(factory=dict)
     now_ms: int = 0
@@ -99,6 +101,7 @@ class Node:
         self.role = Role(self)
         self.watches = Watches(self.keyspace)
         self.housekeeper = Housekeeper(self)
+        self.notifications = Notifications(self)
         self.run_id = f"{self.random.getrandbits(160):040x}"
         self.begin_turn()
         self.started_ms, self.started_wall_ms = self.now_ms, self.keyspace.now_ms
@@ -109,6 +112,8 @@ class Node:
         for name in LIMIT_DIRECTIVES:
             self.config.on_change(name.replace("_", "-"), self._change_limits)
         self.config.on_change("proto-max-bulk-len", self._change_bulk_max)
+        self.config.on_change("notify-keyspace-events", self.notifications.configure)
+        self.notifications.configure(self.config)
         self.config.on_change("hz", lambda _: self.on_deadline())
         self.refresh_gate()
 
@@ -252,6 +257,11 @@ class Node:
                 self.log.append_one(db.index, delete)
         if self.keyspace.on_change is not None:
             self.keyspace.on_change(db, key, b"expired", EXPIRED)
+
+    def has_peers(self) -> bool:
+        """Whether other nodes depend on this one's prompt attention."""
+        role = self.role
+        return role.link is not None or bool(role.primary.replicas) or self.topology.has_peers()
 
     def shut_down(self) -> None:
         """End the process, in order."""

@@ -19,7 +19,8 @@ ROWS = {
     "node.persistence node.persistence.rdb node.persistence.rdb.* node.persistence.log",
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
     "node.transaction node.topology",
-    4: "node.pause node.gate node.execute node.observe node.info node.housekeeper",
+    4: "node.pause node.gate node.execute node.observe node.info node.housekeeper "
+    "node.notifications",
     5: "node.commands node.commands.* node.scripting",
     6: "node.replication node.replication.* node.persistence.checkpoint node.persistence.aof",
     7: "node.node",

@@ -14,6 +14,7 @@ from node.command import (
     STALE,
     command,
 )
+from node.commands.arguments import integer
 from node.config.file import REDIS_VERSION
 from node.replies import NO_REPLY, SYNTAX, ReplyError, Verbatim
 from node.session import Session
@@ -75,6 +76,8 @@ def time(session: Session, args: list[bytes]):
 )
 def lolwut(session: Session, args: list[bytes]):
     """Sails past, and tells the version."""
+    for arg in args[2 if len(args) > 2 and args[1].upper() == b"VERSION" else 1 :]:
+        integer(arg)
     return Verbatim(f"{_MASTHEAD}Slotfleet, Redis ver. {REDIS_VERSION}\n".encode())
 
 

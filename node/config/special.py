@@ -17,6 +17,19 @@ from node.config.values import (
     memory,
     one_of,
 )
+from node.data.keyspace import (
+    EVICTED,
+    EXPIRED,
+    GENERIC,
+    HASH,
+    LIST,
+    MISS,
+    NEW,
+    SET,
+    STREAM,
+    STRING,
+    ZSET,
+)
 
 SavePoint = tuple[int, int]
 """Save after this many seconds if at least this many keys have changed."""
@@ -233,10 +246,9 @@ class OomScores(Directive[tuple[int, ...]]):
         return " ".join(map(str, value))
 
 
-# Classes of keyspace events, each with its letter.
-GENERIC, STRING, LIST, SET, HASH, ZSET = (1 << bit for bit in range(6))
-EXPIRED, EVICTED, STREAM, MODULE, NEW, KEY_MISS = (1 << bit for bit in range(6, 12))
-KEYSPACE, KEYEVENT = (1 << bit for bit in range(12, 14))
+# Classes of keyspace events, each with its letter, and where they are told.
+MODULE = 1 << 9
+KEYSPACE, KEYEVENT = 1 << 12, 1 << 13
 _EVENT_LETTERS = {
     "g": GENERIC,
     "$": STRING,
@@ -250,7 +262,7 @@ _EVENT_LETTERS = {
     "d": MODULE,
 }
 ALL_EVENTS = sum(_EVENT_LETTERS.values())
-_TARGET_LETTERS = {"K": KEYSPACE, "E": KEYEVENT, "m": KEY_MISS}
+_TARGET_LETTERS = {"K": KEYSPACE, "E": KEYEVENT, "m": MISS}
 
 
 class EventClasses(Directive[int]):

@@ -41,8 +41,8 @@ ZSET = 1 << 5
 EXPIRED = 1 << 6
 EVICTED = 1 << 7
 STREAM = 1 << 8
-NEW = 1 << 9
-MISS = 1 << 10
+NEW = 1 << 10
+MISS = 1 << 11
 
 Value = Any
 T = TypeVar("T")
