@@ -37,11 +37,7 @@ def fresh_view(rng: Random) -> View:
 
 def dump(view: View) -> str:
     """The text of nodes.conf."""
-    lines = [
-        view.line(node, _auxiliary(node), "connected" if node.connected else "disconnected")
-        for node in view.order
-        if not node.in_handshake
-    ]
+    lines = [view.line(node, _auxiliary(node)) for node in view.order if not node.in_handshake]
     lines.append(f"vars currentEpoch {view.current_epoch} lastVoteEpoch {view.last_vote_epoch}")
     return "".join(f"{line}\n" for line in lines)
 

@@ -349,11 +349,11 @@ class View:
     def describe(self, node: Node) -> str:
         """One line of CLUSTER NODES, as Redis 7 writes it."""
         hostname = f",{node.hostname}" if node.hostname else ""
-        is_up = node is self.myself or node.connected
-        return self.line(node, hostname, "connected" if is_up else "disconnected")
+        return self.line(node, hostname)
 
-    def line(self, node: Node, auxiliary: str, link_state: str) -> str:
+    def line(self, node: Node, auxiliary: str) -> str:
         """The fields that CLUSTER NODES and nodes.conf share."""
+        is_up = node is self.myself or node.connected
         primary = node.primary.id if node.primary is not None else "-"
         fields = [
             node.id,
@@ -363,7 +363,7 @@ class View:
             str(node.ping_sent),
             str(node.pong_received),
             str(node.serving_epoch),
-            link_state,
+            "connected" if is_up else "disconnected",
         ]
         if node.slots:
             fields.append(to_text(node.slots))
