@@ -5,6 +5,7 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
 
  1  clock         milliseconds, read once per turn; the virtual twin
     disk          append, fsync, rename, read; the simulated twin loses and tears
+    host          memory, processor time: what INFO tells of the process
     replies       what a command may answer; the shared error texts
     resp          requests in, replies out: RESP2 and RESP3
     data/         values: list, hash, set, zset, strings, glob patterns; limits of encodings
@@ -18,6 +19,9 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
  4  gate          why a command may not run now
     execute       run commands; finish: log, wake, notify
     pause observe
+    info          INFO's sections; whoever owns what one tells may register it
+    housekeeper   idle clients and those that do not read are closed; samples for INFO
+    notifications keyspace events, published
  5  commands/     a file per group of commands
  6  replication/  primary and replica: the two ends of a link, without its socket
  7  node          Node: builds and owns all of the above
