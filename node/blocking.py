@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from node.data.keyspace import Database
+from node.data.keyspace import UNWATCHED, Database
 from node.replies import PENDING, Wait
 from node.session import Session
 
@@ -42,7 +42,7 @@ class Blocking:
         """Answer the session's command, `args`, later."""
         session.waiting = wait
         self.sessions[session.id] = session
-        self._commands[session.id] = args
+        self._commands[session.id] = args if wait.command is None else wait.command
         if wait.keys and not self._by_key:
             self._listen()
         for place in wait.keys:
@@ -66,6 +66,11 @@ class Blocking:
             keyspace.on_reset.remove(self._database_changes)
 
     def _key_changed(self, db: Database, key: bytes, event: bytes, kind: int) -> None:
+        if not kind & UNWATCHED:
+            self.wake(db, key)
+
+    def wake(self, db: Database, key: bytes) -> None:
+        """Let those who wait for this key look again."""
         if (db.index, key) in self._by_key:
             self.ready[db.index, key] = None
 

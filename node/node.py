@@ -327,6 +327,8 @@ LIMIT_DIRECTIVES = (
     "set_max_intset_entries",
     "set_max_listpack_entries",
     "set_max_listpack_value",
+    "stream_node_max_bytes",
+    "stream_node_max_entries",
     "zset_max_listpack_entries",
     "zset_max_listpack_value",
 )

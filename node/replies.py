@@ -105,6 +105,7 @@ class Wait:
     keys: (db index, key) pairs.
     kind: only a value of this class at a key lets the command run again; None: any change does,
     the key's end too.
+    command: what runs again, where that is not what the client sent: XREAD with its `$` resolved.
     held_command: a pause holds the command back; CLIENT UNBLOCK does not end that.
     at_once: what the client gets where it may not wait, in a transaction or a script; PENDING: the
     same as at the deadline.
@@ -116,6 +117,7 @@ class Wait:
     keys: tuple[tuple[int, bytes], ...] = ()
     kind: type | None = None
     held_command: bool = False
+    command: list[bytes] | None = None
     at_once: Any = PENDING
 
     def expire(self) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from node.command import Row
-from node.data.keyspace import Database, Keyspace
+from node.data.keyspace import UNWATCHED, Database, Keyspace
 
 if TYPE_CHECKING:
     from node.session import Session
@@ -122,7 +122,7 @@ class Watches:
     def _key_changed(self, db: Database, key: bytes, event: bytes, kind: int) -> None:
         place = db.index, key
         watchers = self._by_key.get(place)
-        if not watchers:
+        if not watchers or kind & UNWATCHED:
             return
         gone = not _holds(db, key)
         for session in watchers.values():

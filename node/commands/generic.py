@@ -27,6 +27,7 @@ from node.data.list import List
 from node.data.number import INT64_MAX
 from node.data.pattern import compiled
 from node.data.set import Set
+from node.data.stream import Stream
 from node.data.zset import ZSet
 from node.persistence.rdb import VERSION, PayloadError, RdbError, decode_dump, encode_dump
 from node.replies import BUSY_KEY, NO_SUCH_KEY, OK, SYNTAX, ReplyError, Status
@@ -65,10 +66,11 @@ TYPES: dict[type, bytes] = {
     Set: b"set",
     ZSet: b"zset",
     Hash: b"hash",
+    Stream: b"stream",
 }
 _NO_TYPE = Status(b"none")
 _TYPE_STATUS = {kind: Status(name) for kind, name in TYPES.items()}
-_TYPE_NAMES = {*TYPES.values(), b"stream"}
+_TYPE_NAMES = frozenset(TYPES.values())
 
 
 # --- being there ----------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ EVICTED = 1 << 7
 STREAM = 1 << 8
 NEW = 1 << 10
 MISS = 1 << 11
+# With a class: the key's value counts as unchanged for WATCH, caches and clients that wait for it.
+UNWATCHED = 1 << 16
 
 Value = Any
 T = TypeVar("T")

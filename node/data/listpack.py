@@ -8,7 +8,7 @@ Source: the listpack specification (antirez/listpack).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from struct import Struct
 
 from node.data.number import as_integer
@@ -33,7 +33,7 @@ def entry_size(value: bytes) -> int:
     """The bytes that a value takes in a listpack. O(1)."""
     length = len(value)
     if length <= 20 and (number := as_integer(value)) is not None:
-        return _integer_size(number)
+        return integer_size(number)
     if length < 64:
         return length + 2
     if length < 4096:
@@ -41,7 +41,8 @@ def entry_size(value: bytes) -> int:
     return length + 5 + _back_size(length + 5)
 
 
-def _integer_size(number: int) -> int:
+def integer_size(number: int) -> int:
+    """The bytes that an integer of 64 bits takes in a listpack. O(1)."""
     if 0 <= number <= 127:
         return 2
     magnitude = number if number >= 0 else ~number
@@ -71,6 +72,11 @@ _TINY = [bytes((n, 1)) for n in range(128)]
 
 def encode(values: Collection[bytes]) -> bytes:
     """The listpack of `values`; texts of integers are stored as integers. O(bytes)."""
+    return enclose(entries(values), len(values))
+
+
+def entries(values: Iterable[bytes]) -> list[bytes]:
+    """The pieces of the entries for `values`, to be enclosed. O(bytes)."""
     parts: list[bytes] = []
     add = parts.append
     for value in values:
@@ -83,8 +89,17 @@ def encode(values: Collection[bytes]) -> bytes:
             add(_BACKS[length + 1])
         else:
             parts.extend(_long_entry(value))
+    return parts
+
+
+def integer_entry(number: int) -> bytes:
+    """The entry for an integer of 64 bits. O(1)."""
+    return _TINY[number] if 0 <= number <= 127 else _integer_entry(number)
+
+
+def enclose(parts: Iterable[bytes], count: int) -> bytes:
+    """The listpack of `count` entries, given as pieces. O(bytes)."""
     body = b"".join(parts)
-    count = len(values)
     return b"%b%b\xff" % (
         _HEADER.pack(len(body) + 7, count if count < _UNKNOWN else _UNKNOWN),
         body,
@@ -92,7 +107,7 @@ def encode(values: Collection[bytes]) -> bytes:
 
 
 def _integer_entry(number: int) -> bytes:
-    size = _integer_size(number) - 1
+    size = integer_size(number) - 1
     if size == 2:
         packed = (0xC000 | (number & 0x1FFF)).to_bytes(2, "big")
     else:
