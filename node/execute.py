@@ -72,7 +72,7 @@ def run(
     node.pubsub.current = session
     keyspace.noting = not session.no_touch
     output_left = MAX_OUTPUT
-    row: Row | None
+    row: Row | None = None
     value: Any
     rest = iter(requests)
     for args in rest:
@@ -124,11 +124,12 @@ def run(
                 output_left -= len(data)
         if row is not None:
             row.calls += 1
-            session.last_row = row
         if output_left < 0 or session.closing:
             if not session.closing:
                 session.requests += rest
             break
+    if row is not None:
+        session.last_row = row
     node.pubsub.current = None
     if session.late:
         session.output += session.late

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+SPELL_SECONDS = 0.002  # how long turns may follow each other before other tasks run
+LULL_SECONDS = 0.001  # how long a busy node without peers waits for the next client by itself
 READ_SIZE = 64 * 1024
 BATCH = 512  # events taken from epoll at once
 SEND_SIZE = 1024 * 1024
@@ -114,16 +116,24 @@ class Turns:
     # --- turns -----------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Take turns for ever."""
+        """Take turns for ever.
+
+        Waiting through trio costs as much as several requests. So while clients keep coming, turns
+        follow each other directly, and other tasks run after each spell of SPELL_SECONDS; a node
+        that has peers to serve looks after them whenever no client is ready.
+        """
         fd = self._epoll.fileno()
         while True:
             await trio.lowlevel.wait_readable(fd)
-            while self.pump():
-                await trio.lowlevel.checkpoint()
+            ends = trio.current_time() + SPELL_SECONDS
+            while self.pump(0 if self.node.has_peers() else LULL_SECONDS):
+                if trio.current_time() >= ends:
+                    await trio.lowlevel.checkpoint()
+                    ends = trio.current_time() + SPELL_SECONDS
 
-    def pump(self) -> bool:
-        """One turn, without waiting; whether there was anything to do."""
-        events = self._epoll.poll(0, BATCH)
+    def pump(self, lull: float = 0) -> bool:
+        """One turn; whether there was anything to do. Waits at most `lull` seconds for it."""
+        events = self._epoll.poll(lull, BATCH)
         if not events and not self._flagged and not self._resumable:
             return False
         self._in_turn = True
