@@ -63,6 +63,14 @@ class Routing:
     clustered = True
     slot_of = staticmethod(key_slot)
 
+    @property
+    def follows(self) -> bool:
+        return self.view.myself.is_replica
+
+    def has_peers(self) -> bool:
+        """Whether there are other nodes."""
+        return len(self.view.nodes) > 1
+
     def publish(self, channel: bytes, message: bytes, sharded: bool) -> None:
         """Tell the other nodes, or those of this shard, of a published message."""
         self.ask(PublishAll(channel, message, sharded))

@@ -23,6 +23,15 @@ class Topology(Protocol):
     @property
     def mine(self) -> bytearray | None: ...
 
+    def has_peers(self) -> bool:
+        """Whether there are other nodes."""
+        ...
+
+    @property
+    def follows(self) -> bool:
+        """Whether this node is to be another's replica; known before it has begun to be."""
+        ...
+
     def slot_of(self, key: bytes) -> int:
         """The part of the keyspace where a key is kept."""
         ...
@@ -41,7 +50,11 @@ class Alone:
 
     clustered = False
     mine: bytearray | None = None
+    follows = False
     slot_of = staticmethod(hash_part)
+
+    def has_peers(self) -> bool:
+        return False
 
     def route(self, session: Any, row: Row, args: Sequence[bytes]) -> ReplyError | None:
         return None
