@@ -257,6 +257,8 @@ def first_difference(one: Keyspace, other: Keyspace) -> str:
     for left, right in zip(one.databases, other.databases, strict=True):
         if left.expires != right.expires:
             return "deadlines"
+        if left.parts == right.parts:
+            continue
         for mine, theirs in zip(left.parts, right.parts, strict=True):
             if mine != theirs and (mine or theirs):
                 difference = _difference_of_parts(mine or {}, theirs or {})

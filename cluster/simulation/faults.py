@@ -23,6 +23,8 @@ class Faults:
 
     def start(self) -> None:
         self.running = True
+        settings, roughness = self.world.settings, self.world.roughness
+        roughness.lost, roughness.repeated = settings.lost, settings.repeated
         self._plan()
 
     def stop(self) -> None:

@@ -6,7 +6,8 @@ delay of its own; as with TCP nothing is lost but by the end of the connection:
 - what is sent in a direction that is cut waits, and arrives some time after the cut is mended;
 - a connection that breaks loses what is under way, and both ends hear of it, each when it does;
 - an owner whose process dies closes its connections behind what it has sent; one whose machine
-  loses power does not, and the peers hear of it only when they send something after it is back.
+  loses power does not, and the peers hear of it only when they send something after it is back,
+  or by keepalive probes.
 
 Opening a connection needs both directions. To a machine that is up and has nobody at that port it
 is refused; a machine without power, or behind a cut, is tried again and again.
@@ -46,7 +47,8 @@ class End:
     """One end of a connection. Its owner sets on_data and on_end as soon as it has it.
 
     on_end is called once, when the other side has closed the connection or it is broken; never
-    after `close`.
+    after `close`. keepalive_ms: how long it takes to notice that the other machine has lost power
+    although nothing is sent; None: for ever.
     """
 
     network: "Network"
@@ -55,10 +57,12 @@ class End:
     on_end: Callable[[str], None] = attrs.field(init=False)
     other: "End" = attrs.field(init=False)
     open: bool = True
+    keepalive_ms: int | None = None
     broken: bool = False  # what is under way is lost
     vanished: bool = False  # its machine has lost power, and knows nothing of it any more
     held: list[bytes | None] = attrs.field(factory=list)  # waits for a cut to be mended
-    _last_arrival: int = 0
+    last_arrival: int = 0  # of what was sent from here
+    since: int = 0  # its owner has it
 
     def send(self, data: bytes) -> None:
         """Send bytes; into a connection that has ended they vanish."""
@@ -81,8 +85,8 @@ class End:
 
     def _carry(self, piece: bytes | None, delay: int) -> None:
         timeline = self.network.timeline
-        self._last_arrival = max(self._last_arrival, timeline.now + delay)
-        timeline.at(self._last_arrival, partial(self.other._arrive, piece))
+        self.last_arrival = max(self.last_arrival, self.other.since, timeline.now + delay)
+        timeline.at(self.last_arrival, partial(self.other._arrive, piece))
 
     def release(self) -> None:
         """The cut is mended: what has waited goes on its way."""
@@ -118,8 +122,9 @@ class End:
     def reset(self, reason: str) -> None:
         """This side hears, in a while, that the connection is no more."""
         self.broken = True
-        delay = self.network.rng.randint(1, NOTICE_MS)
-        self.network.timeline.after(delay, lambda: self.owner.handle(lambda: self._ended(reason)))
+        timeline = self.network.timeline
+        moment = max(timeline.now + self.network.rng.randint(1, NOTICE_MS), self.since)
+        timeline.at(moment, lambda: self.owner.handle(lambda: self._ended(reason)))
 
 
 @attrs.define(eq=False)
@@ -156,7 +161,7 @@ class Attempt:
         mine.other, theirs.other = theirs, mine
         network.ends += [mine, theirs]
         host.handle(lambda: accept(theirs))
-        self._answer(lambda: self.on_up(mine), lambda: mine.close())
+        mine.since = self._answer(lambda: self.on_up(mine), mine.close)
 
     def _try_again(self) -> None:
         self.tries += 1
@@ -166,14 +171,17 @@ class Attempt:
             wait = min(FIRST_RETRY_MS << (self.tries - 1), LAST_RETRY_MS)
             self.network.timeline.after(wait, self.knock)
 
-    def _answer(self, outcome: Action, too_late: Action = lambda: None) -> None:
+    def _answer(self, outcome: Action, too_late: Action = lambda: None) -> int:
+        """Let the owner know; returns when it will."""
+
         def tell() -> None:
             (too_late if self.over else outcome)()
             self.over = True
 
-        self.network.timeline.after(
-            self.network.delay(), lambda: self.owner.handle(tell)
-        )
+        timeline = self.network.timeline
+        moment = timeline.now + self.network.delay()
+        timeline.at(moment, lambda: self.owner.handle(tell))
+        return moment
 
 
 @attrs.define(eq=False)
@@ -289,6 +297,12 @@ class Network:
                 end.vanished = True
                 end.open = False
                 end.held.clear()
+                if end.other.keepalive_ms is not None:
+                    self.timeline.after(end.other.keepalive_ms, partial(self._probe, end.other))
+
+    def _probe(self, end: End) -> None:
+        if end.open and not end.broken:
+            end.reset("no answer to keepalive probes")
 
     def regain_power(self, place: str) -> None:
         self.without_power.pop(place, None)

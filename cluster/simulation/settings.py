@@ -34,7 +34,6 @@ class Settings:
     writers: int = 2
     busy_ms: int = 200
     fault_every: int = 3000
-    faults_last: int = 45_000
     careful: bool = True
     patience_ms: int = 15_000
     deaths_after_vote: float = 0.0
@@ -43,10 +42,11 @@ class Settings:
 def drawn(rng: Random) -> Settings:
     """A run of any kind: small and gentle ones are likelier than large and rough ones."""
     wide = rng.random() < 0.25
+    shards, replicas = rng.choice(((3, 1), (3, 1), (3, 1), (3, 2), (4, 1), (5, 1)))
     return Settings(
-        shards=rng.choice((3, 3, 3, 4, 5)),
-        replicas=rng.choice((1, 1, 2)),
-        node_timeout=rng.choice((500, 1000, 2000, 3000)),
+        shards=shards,
+        replicas=replicas,
+        node_timeout=rng.choice((500, 1000, 2000) if shards * replicas == 3 else (2000, 3000)),
         validity_factor=rng.choice((10, 10, 2)),
         report_refused=rng.random() < 0.7,
         replica_migration=rng.random() < 0.25,
@@ -60,7 +60,6 @@ def drawn(rng: Random) -> Settings:
         writers=rng.choice((2, 3)),
         busy_ms=rng.choice((150, 300)),
         fault_every=rng.choice((1500, 3000, 6000)),
-        faults_last=rng.choice((45_000, 50_000)),
         careful=rng.random() < 0.6,
         deaths_after_vote=rng.choice((0.0, 0.0, 0.3)),
     )

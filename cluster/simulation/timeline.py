@@ -10,8 +10,6 @@ from itertools import count
 
 import attrs
 
-from node.clock import VirtualClock
-
 START_MS = 1_700_000_000_000
 
 Action = Callable[[], object]
@@ -19,16 +17,12 @@ Action = Callable[[], object]
 
 @attrs.define(eq=False)
 class Timeline:
-    """The true time, in milliseconds, and everything that is planned."""
+    """The true time, `now`, in milliseconds, and everything that is planned."""
 
-    clock: VirtualClock = attrs.field(factory=lambda: VirtualClock(START_MS))
+    now: int = START_MS
     events: int = 0
     _planned: list[tuple[int, int, Action]] = attrs.field(factory=list)
     _order: count = attrs.field(factory=count)
-
-    @property
-    def now(self) -> int:
-        return self.clock.monotonic_ms()
 
     @property
     def elapsed(self) -> int:
@@ -45,10 +39,9 @@ class Timeline:
     def step(self, until: int) -> bool:
         """Let the next thing happen, if it is due by then; else it is that time, and False."""
         if not self._planned or self._planned[0][0] > until:
-            self.clock.advance(max(until - self.now, 0))
+            self.now = max(until, self.now)
             return False
-        moment, _, action = heapq.heappop(self._planned)
-        self.clock.advance(moment - self.now)
+        self.now, _, action = heapq.heappop(self._planned)
         self.events += 1
         action()
         return True
@@ -66,16 +59,13 @@ class LocalClock:
         return self.monotonic_ms() + self.skew_ms
 
     def monotonic_ms(self) -> int:
-        elapsed = self.timeline.elapsed
-        return START_MS + elapsed + elapsed * self.drift_ppm // 1_000_000
+        now = self.timeline.now
+        return now + (now - START_MS) * self.drift_ppm // 1_000_000
 
     def when(self, monotonic_ms: int) -> int:
         """The true time at which this clock's monotonic time will have come."""
-        elapsed = monotonic_ms - START_MS
-        moment = START_MS + elapsed * 1_000_000 // (1_000_000 + self.drift_ppm)
-        while START_MS + (moment - START_MS) * (1_000_000 + self.drift_ppm) // 1_000_000 < (
-            monotonic_ms
-        ):
+        moment = monotonic_ms - (monotonic_ms - START_MS) * self.drift_ppm // 1_000_000
+        while moment + (moment - START_MS) * self.drift_ppm // 1_000_000 < monotonic_ms:
             moment += 1
         return moment
 

@@ -12,7 +12,7 @@ from cluster.simulation.world import World
 SHORTEST_MS = 60_000
 SETTLE_LIMIT_MS = 90_000
 CALM_MS = 3000
-LOOK_PERIOD_MS = 1000
+LOOK_PERIOD_MS = 2000
 
 
 @attrs.define
@@ -30,18 +30,21 @@ class Report:
 
 
 def run_seed(
-    seed: int, settings: Settings | None = None, lines: list[str] | None = None
+    seed: int,
+    settings: Settings | None = None,
+    shortest_ms: int = SHORTEST_MS,
+    lines: list[str] | None = None,
 ) -> Report:
     """Run a seed; `settings` are drawn from it unless given. Lines of what happens go to `lines`.
 
-    The same seed gives the same report, in every process.
+    A run lasts shortest_ms or longer, three quarters of it under faults. The same seed gives the same report, in every process.
     """
     settings = settings or drawn(Random(seed))
     report = Report(seed, settings)
     world = World(seed, settings, lines)
     faults = Faults(world, Random(world.rng.getrandbits(64)))
     try:
-        _live(world, faults, report)
+        _live(world, faults, report, shortest_ms)
     except Violation as violation:
         report.failure, report.rule = str(violation), violation.rule
     except Exception as error:  # nothing that is run here may fail
@@ -52,17 +55,17 @@ def run_seed(
     return report
 
 
-def _live(world: World, faults: Faults, report: Report) -> None:
+def _live(world: World, faults: Faults, report: Report, shortest_ms: int) -> None:
     world.form()
     world.every(LOOK_PERIOD_MS, lambda: world.checks.now_and_then(world.processes))
     world.add_writers()
     faults.start()
-    world.run(world.settings.faults_last)
+    world.run(shortest_ms * 3 // 4)
     faults.stop()
     for writer in world.writers:
         writer.stop()
     report.settled_in_ms = _settle(world)
-    world.run(max(CALM_MS, SHORTEST_MS - world.timeline.elapsed))
+    world.run(max(CALM_MS, shortest_ms - world.timeline.elapsed))
     _settle(world)
     world.checks.at_the_end([machine.process for machine in world.machines.values()])
 

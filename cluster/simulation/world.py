@@ -37,6 +37,7 @@ from node.disk import SimulatedDisk
 FORM_LIMIT_MS = 30_000
 UNTIL_LIMIT_MS = 60_000
 LOOK_MS = 50
+WRITE_BACK_MS = 5000  # after which an operating system has written what nobody asked it to sync
 
 Condition = Callable[[], object]
 
@@ -74,7 +75,7 @@ class World(Watcher):
             self.settings.chop,
             on_delivery=self._delivered,
         )
-        self.roughness = Roughness(self.settings.lost, self.settings.repeated)
+        self.roughness = Roughness()
         self.counts: dict[str, int] = {}
         self.restarts = 0
         self.ledger = Ledger()
@@ -87,6 +88,7 @@ class World(Watcher):
         self._replicas = [f"r{i + 1}" for i in range(count)]
         for number, name in enumerate([*self._primaries, *self._replicas], 1):
             self._build(name, f"10.0.0.{number}")
+        self.every(WRITE_BACK_MS, self._write_back)
 
     def _own_rng(self) -> Random:
         return Random(self.rng.getrandbits(64))
@@ -113,6 +115,10 @@ class World(Watcher):
         self.checks.on_start(process)
         process.start()
         return process
+
+    def _write_back(self) -> None:
+        for machine in self.machines.values():
+            machine.disk.sync_directory(".")
 
     def _config(self) -> Config:
         settings, config = self.settings, Config()

@@ -99,7 +99,8 @@ class Writer:
     busy_ms: int
     alive: bool = True
     _life: Steps = attrs.field(init=False)
-    _map: dict[int, Address] = attrs.field(factory=dict)
+    _moved: dict[int, Address] = attrs.field(factory=dict)  # slots, since the map was learned
+    _map: list[tuple[int, Address]] = attrs.field(factory=list)  # last slot of a range, its owner
     _connections: dict[Address, Connection] = attrs.field(factory=dict)
     _number: int = 0
     _request: int = 0  # of the request under way: what belongs to an older one comes too late
@@ -143,7 +144,7 @@ class Writer:
             assert replies[0] == b"OK", replies
             write.acknowledged = self.network.timeline.now
             write.copies = replies[1]
-            write.by = self.network.places[self._map[write.slot][0]]
+            write.by = self._place_of(write.slot)
             self.ledger.on_kept(write)
         return None
 
@@ -154,8 +155,7 @@ class Writer:
         write = self.ledger.writes[keys[-1 - back]]
         replies = yield from self._do(write.slot, [[b"GET", write.key]])
         if replies is not None:
-            place = self.network.places[self._map[write.slot][0]]
-            self.ledger.on_read(write, replies[0], place)
+            self.ledger.on_read(write, replies[0], self._place_of(write.slot))
         return None
 
     def _change_shared(self) -> Steps:
@@ -181,7 +181,7 @@ class Writer:
     def _do(self, slot: int, requests: Requests) -> Steps:
         """Have requests done by the slot's owner, wherever that is to be found; None: in vain."""
         for _ in range(TRIES):
-            address = self._map.get(slot)
+            address = self._owner(slot)
             if address is None:
                 yield from self._learn()
                 continue
@@ -192,20 +192,30 @@ class Writer:
             self.ledger.setback(refusal[0])
             if refusal[0] == "MOVED":
                 host, _, port = refusal[2].rpartition(":")
-                self._map[slot] = (host, int(port))
+                self._moved[slot] = (host, int(port))
             else:
-                self._map.pop(slot, None)
+                self._map.clear()
+                self._moved.clear()
                 yield self.rng.randint(1, BACKOFF_MS)
         return None
+
+    def _owner(self, slot: int) -> Address | None:
+        """Where a slot is served, as far as this client knows."""
+        if slot in self._moved:
+            return self._moved[slot]
+        return next((address for last, address in self._map if slot <= last), None)
+
+    def _place_of(self, slot: int) -> str:
+        address = self._owner(slot)
+        assert address is not None
+        return self.network.places[address[0]]
 
     def _learn(self) -> Steps:
         """Ask any node for the map."""
         node = self.nodes[self.rng.randrange(len(self.nodes))]
         replies = yield node, [[b"CLUSTER", b"SLOTS"]]
         entries = [] if replies is None or _refusal(replies) else replies[0]
-        for first, last, (host, port, *_), *_ in entries:
-            for slot in range(first, last + 1):
-                self._map[slot] = (host.decode(), port)
+        self._map = [(last, (host.decode(), port)) for _, last, (host, port, *_), *_ in entries]
         if not entries:
             yield self.rng.randint(1, BACKOFF_MS)
         return None
