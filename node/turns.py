@@ -236,7 +236,8 @@ class Turns:
         except OSError as error:
             if not _is_temporary(error):
                 self._close(connection)
-            return
+                return
+            sent = 0
         del unsent[:sent]
         connection.session.output_size = len(unsent)
         self.node.housekeeper.check_output(connection.session)

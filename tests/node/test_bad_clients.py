@@ -34,6 +34,16 @@ def many(port: int, count: int) -> Iterator[list[socket.socket]]:
             sock.close()
 
 
+@contextlib.contextmanager
+def wait_alone(sock: socket.socket) -> Iterator[None]:
+    """Wait until the server has seen all other clients go."""
+    for _ in range(1000):
+        sock.sendall(b"INFO clients\r\n")
+        if b"connected_clients:1\r\n" in sock.recv(1 << 16):
+            break
+    yield
+
+
 def send_until_full(sock: socket.socket, data: bytes, at_most: int) -> int:
     """Send again and again without reading, until nobody takes it; the bytes sent."""
     sock.settimeout(0.3)
@@ -125,7 +135,8 @@ def test_a_subscriber_that_never_reads_is_closed(server):
 
 def test_too_many_clients(our_server):
     server = our_server("--save", "", "--maxclients", "3")
-    with many(server.port, 3) as socks:
+    with many(server.port, 1) as (first,), wait_alone(first), many(server.port, 2) as others:
+        socks = [first, *others]
         for sock in socks:
             sock.sendall(b"PING\r\n")
             assert sock.recv(100) == b"+PONG\r\n"
