@@ -16,8 +16,7 @@ from typing import Any
 
 import hiredis
 
-from node.data.number import format_double
-from node.data.number import as_integer
+from node.data.number import as_integer, format_double
 from node.replies import (
     NO_REPLY,
     NULL_ARRAY,
@@ -402,11 +401,13 @@ def _encode_bytes(value: bytes | bytearray, protocol: int) -> bytes:
 
 
 def _encode_items(value: list[Any], protocol: int, head: bytes) -> bytes:
-    try:
-        return encode_bulks(value, head)
-    except TypeError:  # not all of them bytes
-        parts = [_ENCODERS[type(item)](item, protocol) for item in value]
-        return head % len(value) + _join(parts)
+    if not value or type(value[-1]) is bytes:
+        try:
+            return encode_bulks(value, head)
+        except TypeError:  # not all of them bytes
+            pass
+    parts = [_ENCODERS[type(item)](item, protocol) for item in value]
+    return head % len(value) + _join(parts)
 
 
 def _encode_list(value: list[Any], protocol: int) -> bytes:
