@@ -273,6 +273,8 @@ class Links:
         for snapshot, source in list(self._sources.items()):
             if snapshot in self._sources and not source.pull():
                 self._sources.pop(snapshot, None)
+        if any(source.has_more for source in self._sources.values()):
+            os.eventfd_write(self._wakeup, 1)
 
     def _close(self) -> None:
         for source in self._sources.values():

@@ -21,19 +21,23 @@ from node.replication.snapshot import Snapshot
 
 PIECE_SIZE = 256 * 1024
 PIPE_SIZE = 1024 * 1024
+PIECES_AT_ONCE = 8
 _UNWRITABLE = 3  # exit code: a replica cannot read what would have to be written
 _REASONS = {_UNWRITABLE: "a hash has field deadlines, which not all of them can read"}
 
 
 @attrs.define(eq=False)
 class Source:
-    """fd: of the pipe. waits: it is not read, as the replicas have enough to take."""
+    """fd: of the pipe. waits: it is not read, as the replicas have enough to take. has_more: the
+    last pull ended because others should have their turn.
+    """
 
     snapshot: Snapshot
     epoll: select.epoll
     pid: int
     fd: int
     waits: bool = False
+    has_more: bool = False
     _file: IO[bytes] | None = None
     _size: int = 0
 
@@ -69,7 +73,8 @@ class Source:
 
     def pull(self) -> bool:
         """Take what is there, as far as there is room for it; False once nothing will follow."""
-        while True:
+        self.has_more = False
+        for _ in range(PIECES_AT_ONCE):
             waits = self.fd < 0 or (self._file is None and not self.snapshot.has_room())
             if waits != self.waits:
                 self._wait(waits)
@@ -86,6 +91,8 @@ class Source:
             else:
                 self._file.write(piece)
                 self._size += len(piece)
+        self.has_more = True
+        return True
 
     def _wait(self, waits: bool) -> None:
         self.waits = waits
@@ -108,13 +115,16 @@ class Source:
 
     def _pull_from_file(self) -> bool:
         assert self._file is not None
-        while self.snapshot.has_room():
+        for _ in range(PIECES_AT_ONCE):
+            if not self.snapshot.has_room():
+                return True
             piece = self._file.read(PIECE_SIZE)
             if not piece:
                 self._close_file()
                 self.snapshot.end()
                 return False
             self.snapshot.receive(piece)
+        self.has_more = True
         return True
 
     def cancel(self) -> None:
