@@ -28,5 +28,7 @@ print(hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest(), sys.prefi
         .venv/bin/python -m pip install --quiet --disable-pip-version-check -e "$target"
         echo "$want" >"$stamp"
     fi
+    # Where imports don't leave bytecode behind, every start would compile everything anew.
+    .venv/bin/python -m compileall -q node cluster
     export PATH="$PWD/.venv/bin:$PATH"
 }
