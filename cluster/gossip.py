@@ -6,8 +6,9 @@ id in handshake until the answer tells the real one. The met one does the same t
 round, and from then on the gossip of known nodes introduces the rest, with their real ids.
 
 Once a second the one of five random nodes that was heard of longest ago is pinged, and any node
-not heard of for half the node timeout. A link on which nothing came for as long although an
-answer is due is opened anew, in case only the connection is broken.
+not heard of for a quarter of the node timeout (Redis waits for half of it, and so suspects a node
+that is silent later). A link on which nothing came for half the node timeout although an answer is
+due is opened anew, in case only the connection is broken.
 """
 
 from collections.abc import Iterable
@@ -454,7 +455,7 @@ class Gossip:
             and now - max(node.ping_sent, node.data_received) > timeout // 2
         ):
             self.close(link)
-        if node.connected and not node.ping_sent and now - node.pong_received > timeout // 2:
+        if node.connected and not node.ping_sent and now - node.pong_received > timeout // 4:
             self.speaker.ping(node.link)
         self.failure.check_silence(node)
 
