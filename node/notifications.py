@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from node.config.special import KEYEVENT, KEYSPACE
-from node.data.keyspace import MISS, Database
+from node.data.keyspace import MISS, NEW, Database
 
 if TYPE_CHECKING:
     from node.config import Config
@@ -27,13 +27,15 @@ class Notifications:
         keyspace = self.node.keyspace
         if self.classes:
             keyspace.ignore(self._changed)
-            keyspace.on_miss = None
+            keyspace.on_miss = keyspace.on_new = None
         classes = config.notify_keyspace_events
         self.classes = classes if classes & (KEYSPACE | KEYEVENT) else 0
         if self.classes:
             keyspace.listen(self._changed)
         if self.classes & MISS:
             keyspace.on_miss = self._missed
+        if self.classes & NEW:
+            keyspace.on_new = self._came
 
     def _changed(self, db: Database, key: bytes, event: bytes, kind: int) -> None:
         if not kind & self.classes:
@@ -46,3 +48,6 @@ class Notifications:
 
     def _missed(self, db: Database, key: bytes) -> None:
         self._changed(db, key, b"keymiss", MISS)
+
+    def _came(self, db: Database, key: bytes) -> None:
+        self._changed(db, key, b"new", NEW)

@@ -122,6 +122,32 @@ def test_misses(local):
     ]
 
 
+def test_new_keys_come_before_what_made_them(local):
+    commands = ("SET a 1", "SET a 2", "RPUSH list x", "RENAME list other", "COPY a b")
+    assert notified(local, "KEn$gl", *commands) == [
+        pair
+        for event, key in [
+            *((b"new", b"a"), (b"set", b"a"), (b"set", b"a"), (b"new", b"list")),
+            *((b"rpush", b"list"), (b"new", b"other"), (b"rename_from", b"list")),
+            *((b"rename_to", b"other"), (b"new", b"b"), (b"copy_to", b"b")),
+        ]
+        for pair in ((b"__keyspace@0__:" + key, event), (b"__keyevent@0__:" + event, key))
+    ]
+
+
+def test_a_change_of_the_directive_takes_effect_at_once(local):
+    listener, client = local.client(), local.client()
+    listener.call("PSUBSCRIBE", "__key*__:*")
+    for classes in ("KEA", "", "Kmn", "E$", ""):
+        client.call("CONFIG", "SET", "notify-keyspace-events", classes)
+        client.call("SET", "a", "1")
+    assert [channel for _, _, channel, _ in heard(listener)] == [
+        *(b"__keyspace@0__:a", b"__keyevent@0__:set", b"__keyevent@0__:set"),
+    ]
+    assert local.node.keyspace.on_change is None
+    assert local.node.keyspace.on_miss is None and local.node.keyspace.on_new is None
+
+
 def test_a_write_of_ones_own_is_heard_after_its_reply(local):
     client = local.client()
     client.call("HELLO", 3)
