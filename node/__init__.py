@@ -5,6 +5,7 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
 
  1  clock         milliseconds, read once per turn; the virtual twin
     disk          append, fsync, rename, read; the simulated twin loses and tears
+    background    work on the data of one moment that leaves the node free
     host          memory, processor time: what INFO tells of the process
     replies       what a command may answer; the shared error texts
     resp          requests in, replies out: RESP2 and RESP3
@@ -19,14 +20,18 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
  4  gate          why a command may not run now
     execute       run commands; finish: log, wake, notify
     pause observe
+    shutdown      the end, in order: replicas catch up, the file is written
     info          INFO's sections; whoever owns what one tells may register it
     housekeeper   idle clients and those that do not read are closed; samples for INFO
     notifications keyspace events, published
  5  commands/     a file per group of commands
  6  replication/  primary and replica: the two ends of a link, without its socket
+    persistence/  checkpoint: the data as an RDB and back; loading: those a node starts with;
+                  saves: its file, when it is due and what became of it
  7  node          Node: builds and owns all of the above
  8  turns         [trio] one task serves all plain sockets, a batch per turn
     streams       [trio] its portable twin, one task per stream
+    children      [trio] background work in forked children
     server        [trio] listeners, signals, time: a Node becomes a process
     process       configuration, log, daemon, pid file
 

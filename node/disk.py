@@ -5,7 +5,9 @@ changed or taken away, until `sync_directory`. The simulated disk takes that at 
 it keeps what was synced, loses or tears the rest, and undoes the youngest changes of names.
 """
 
+import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Protocol
@@ -35,10 +37,26 @@ class Appender(Protocol):
     def close(self) -> None: ...
 
 
+class Source(Protocol):
+    """A file that is read from its start."""
+
+    def read(self, most: int) -> bytes:
+        """The next bytes, at most so many; b"" at the end. Raises OSError."""
+        ...
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Disk(Protocol):
     """Names are relative to the working directory, or absolute. All raise OSError."""
 
     def read(self, name: str) -> bytes: ...
+
+    def open(self, name: str) -> Source: ...
 
     def append_to(self, name: str) -> Appender:
         """Open a file at its end; it is made if there is none."""
@@ -69,16 +87,42 @@ def replace(disk: Disk, name: str, data: bytes) -> None:
     """Give a file new content: after a crash at any moment it has the old or the new, whole."""
     directory = os.path.dirname(name) or "."
     temporary = os.path.join(directory, f"temp-{os.path.basename(name)}.tmp")
+    replace_by_way_of(disk, temporary, name, [data])
+
+
+def replace_by_way_of(
+    disk: Disk, temporary: str, name: str, pieces: Iterable[bytes], sync_every: int = 0
+) -> None:
+    """As `replace`, for content in pieces, which are collected in the file `temporary`.
+
+    sync_every: bytes after which what there is gets synced, so that the last sync doesn't have it
+    all to do; 0: never before the end. If this fails, the temporary file is removed.
+    """
     if disk.exists(temporary):
         disk.remove(temporary)
-    file = disk.append_to(temporary)
     try:
-        file.write(data)
+        _write(disk, temporary, pieces, sync_every)
+        disk.rename(temporary, name)
+    except OSError:
+        with contextlib.suppress(OSError):
+            disk.remove(temporary)
+        raise
+    disk.sync_directory(os.path.dirname(name) or ".")
+
+
+def _write(disk: Disk, name: str, pieces: Iterable[bytes], sync_every: int) -> None:
+    file = disk.append_to(name)
+    unsynced = 0
+    try:
+        for piece in pieces:
+            file.write(piece)
+            unsynced += len(piece)
+            if sync_every and unsynced >= sync_every:
+                file.sync()
+                unsynced = 0
         file.sync()
     finally:
         file.close()
-    disk.rename(temporary, name)
-    disk.sync_directory(directory)
 
 
 # --- the real one ---------------------------------------------------------------------------------
@@ -107,11 +151,28 @@ class _RealAppender:
         os.close(self._fd)
 
 
+class _RealSource:
+    def __init__(self, name: str) -> None:
+        self._fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, most: int) -> bytes:
+        return os.read(self._fd, most)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 class RealDisk:
     """The operating system's files."""
 
     def read(self, name: str) -> bytes:
         return Path(name).read_bytes()
+
+    def open(self, name: str) -> Source:
+        return _RealSource(name)
 
     def append_to(self, name: str) -> Appender:
         return _RealAppender(name)
@@ -162,6 +223,23 @@ class _File:
         if random.random() < 0.25:
             data += bytes(random.randint(0, len(self.content) - kept))
         return _File(bytearray(data), data)
+
+
+@attrs.define(eq=False)
+class _SimulatedSource:
+    content: bytes
+    _at: int = 0
+
+    def read(self, most: int) -> bytes:
+        data = self.content[self._at : self._at + most]
+        self._at += len(data)
+        return data
+
+    def size(self) -> int:
+        return len(self.content)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 class _SimulatedAppender:
@@ -221,6 +299,9 @@ class SimulatedDisk:
 
     def read(self, name: str) -> bytes:
         return bytes(self._find(name).content)
+
+    def open(self, name: str) -> Source:
+        return _SimulatedSource(self.read(name))
 
     def append_to(self, name: str) -> Appender:
         key = os.path.normpath(name)

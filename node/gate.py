@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 MASTER_DOWN = ReplyError(
     b"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
 )
+NOT_SAVED = ReplyError(
+    b"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to "
+    b"disk. Commands that may modify the data set are disabled, because this instance is "
+    b"configured to report errors during writes if RDB snapshotting fails "
+    b"(stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB "
+    b"error."
+)
 NO_REPLICAS = ReplyError(b"NOREPLICAS Not enough good replicas to write.")
 # Commands that MULTI does not queue.
 _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"))
@@ -49,8 +56,10 @@ _SUBSCRIBER_MAY = frozenset(
 def node_gate(node: "Node") -> int:
     """The flags that need a second look in the node's present state."""
     flags = CONTAINER
-    if node.loading or node.observe.monitors or node.is_stale():
+    if node.loading is not None or node.observe.monitors or node.is_stale():
         flags |= ANY
+    if node.saves.forbids_writes():
+        flags |= ANY  # PING too
     if node.is_replica() or node.lacks_replicas():
         flags |= WRITE
     if node.pause.is_on():
@@ -71,10 +80,11 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
     if refusal is not None:
         raise refusal
     flags = _flags(session, row)
+    _saving(node, row, flags)
     _writing(node, flags)
     _subscriber(session, row)
     _staleness(node, flags)
-    if node.loading and not flags & LOADING:
+    if node.loading is not None and not flags & LOADING:
         raise LOADING_ERROR
     return _queue(session, row, args) or _pause(node, session, flags, args)
 
@@ -108,6 +118,12 @@ def abort(session: Session, error: ReplyError) -> ReplyError:
         return error
     reason = error.text.removeprefix(b"ERR ")
     return ReplyError(b"EXECABORT Transaction discarded because of: " + reason)
+
+
+def _saving(node: "Node", row: Row, flags: int) -> None:
+    """What can't be saved is not to be written; a PING tells that, so that health checks see it."""
+    if (flags & WRITE or row.name == b"ping") and node.saves.forbids_writes():
+        raise NOT_SAVED
 
 
 def _writing(node: "Node", flags: int) -> None:

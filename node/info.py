@@ -15,6 +15,7 @@ from node.pubsub import CHANNEL, PATTERN, SHARD
 
 if TYPE_CHECKING:
     from node.node import Node
+    from node.persistence.loading import Loading
 
 Fields = Iterable[tuple[str, object]]
 Section = Callable[["Node"], Fields]
@@ -191,26 +192,50 @@ def memory(node: "Node") -> Fields:
 
 @section("Persistence")
 def persistence(node: "Node") -> Fields:
-    return (
-        ("loading", int(node.loading)),
+    saves = node.saves
+    yield from (
+        ("loading", int(node.loading is not None)),
         ("async_loading", 0),
-        ("rdb_changes_since_last_save", node.keyspace.dirty),
-        ("rdb_bgsave_in_progress", 0),
-        ("rdb_last_save_time", node.started_wall_ms // 1000),
-        ("rdb_last_bgsave_status", "ok"),
-        ("rdb_last_bgsave_time_sec", -1),
-        ("rdb_current_bgsave_time_sec", -1),
-        ("rdb_saves", 0),
+        ("rdb_changes_since_last_save", saves.changes()),
+        ("rdb_bgsave_in_progress", int(saves.running is not None)),
+        ("rdb_last_save_time", saves.saved_at_ms // 1000),
+        ("rdb_last_bgsave_status", "err" if saves.failed else "ok"),
+        ("rdb_last_bgsave_time_sec", _seconds(saves.took_ms)),
+        ("rdb_current_bgsave_time_sec", _seconds(saves.running_ms())),
+        ("rdb_saves", saves.started),
         ("rdb_last_cow_size", 0),
+        ("rdb_last_load_keys_expired", saves.keys_expired),
+        ("rdb_last_load_keys_loaded", saves.keys_loaded),
         ("aof_enabled", 0),
         ("aof_rewrite_in_progress", 0),
         ("aof_rewrite_scheduled", 0),
         ("aof_last_rewrite_time_sec", -1),
         ("aof_current_rewrite_time_sec", -1),
         ("aof_last_bgrewrite_status", "ok"),
+        ("aof_rewrites", 0),
+        ("aof_rewrites_consecutive_failures", 0),
         ("aof_last_write_status", "ok"),
         ("aof_last_cow_size", 0),
     )
+    if node.loading is not None:
+        yield from _progress(node.loading, node.keyspace.now_ms)
+
+
+def _progress(loading: "Loading", now_ms: int) -> Fields:
+    """How far a data set has been loaded; of an unknown size, twice what there is."""
+    total = loading.total or 2 * loading.loaded
+    return (
+        ("loading_start_time", loading.started_ms // 1000),
+        ("loading_total_bytes", total),
+        ("loading_rdb_used_mem", 0),
+        ("loading_loaded_bytes", loading.loaded),
+        ("loading_loaded_perc", f"{100 * loading.loaded / total if total else 0:.2f}"),
+        ("loading_eta_seconds", loading.seconds_left(now_ms)),
+    )
+
+
+def _seconds(milliseconds: int | None) -> int:
+    return -1 if milliseconds is None else milliseconds // 1000
 
 
 @section("Stats")
@@ -241,8 +266,8 @@ def stats(node: "Node") -> Fields:
         ("pubsub_channels", len(pubsub.by_name[CHANNEL])),
         ("pubsub_patterns", len(pubsub.by_name[PATTERN])),
         ("pubsubshard_channels", len(pubsub.by_name[SHARD])),
-        ("latest_fork_usec", 0),
-        ("total_forks", 0),
+        ("latest_fork_usec", observe.fork_us),
+        ("total_forks", observe.forks),
         ("migrate_cached_sockets", 0),
         ("slave_expires_tracked_keys", 0),
         ("tracking_total_keys", 0),

@@ -4,6 +4,7 @@ Drivers call `session`, `session.receive`, `end_turn` and `tick`; everything els
 """
 
 import itertools
+import logging
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from node import commands, gate
+from node.background import AtOnce, Background
 from node.blocking import Blocking
 from node.clock import Clock
 from node.command import TABLE, FastTable, every_row
@@ -24,7 +26,9 @@ from node.housekeeper import Housekeeper
 from node.notifications import Notifications
 from node.observe import Observe
 from node.pause import Pause
+from node.persistence.loading import Loading, LoadError, load
 from node.persistence.log import Log
+from node.persistence.saves import Saves
 from node.pubsub import PubSub
 from node.replication.primary import Replica
 from node.replication.report import replication_info, role_reply
@@ -32,11 +36,14 @@ from node.replication.role import Role
 from node.replication.transport import Transport, Unconnected
 from node.resp import RequestParser
 from node.session import Session
+from node.shutdown import Shutdown
 from node.topology import Alone, Topology
 from node.transaction import Watches
 
 if TYPE_CHECKING:
     from node.config import Config
+
+_log = logging.getLogger(__name__)
 
 VERSION = "7.2.4"  # of Redis, whose dialect this is
 EXPIRE_BATCH = 256  # keys deleted per tick before others get their turn
@@ -51,7 +58,9 @@ class Node:
     now_ms: monotonic milliseconds of this turn. gate: flags of commands that need a second look
     in the node's present state. unit: set while several commands are logged as one.
     role: primary or replica, and all of replication. transport: carries its links. disk, host:
-    files, and what INFO tells of process and machine.
+    files, and what INFO tells of process and machine. background: work that leaves the node free.
+    saves: the file with its data. functions: libraries that a file brought and others will hold.
+    loading: how far the loading of a data set is, while it lasts.
     on_shutdown, on_deadline: the driver's; called to end the process, and when something has
     become due before the next regular tick.
     """
@@ -68,6 +77,10 @@ class Node:
     role: Role = attrs.field(init=False)
     transport: Transport = attrs.field(factory=Unconnected)
     disk: Disk = attrs.field(factory=RealDisk)
+    background: Background = attrs.field(factory=AtOnce)
+    saves: Saves = attrs.field(init=False)
+    shutdown: Shutdown = attrs.field(init=False)
+    functions: list[bytes] = attrs.field(factory=list)
     host: Host = attrs.field(factory=Nowhere)
     pubsub: PubSub = attrs.field(factory=PubSub)
     watches: Watches = attrs.field(init=False)
@@ -80,7 +93,7 @@ class Node:
     started_wall_ms: int = 0
     expires_actively: bool = True
     gate: int = 0
-    loading: bool = False
+    loading: Loading | None = None
     unit: Unit | None = None
     run_id: str = ""
     on_shutdown: Callable[[], None] = lambda: None
@@ -102,9 +115,12 @@ class Node:
         self.watches = Watches(self.keyspace)
         self.housekeeper = Housekeeper(self)
         self.notifications = Notifications(self)
+        self.saves = Saves(self)
+        self.shutdown = Shutdown(self)
         self.run_id = f"{self.random.getrandbits(160):040x}"
         self.begin_turn()
         self.started_ms, self.started_wall_ms = self.now_ms, self.keyspace.now_ms
+        self.saves.begin()
         self.observe.startup_memory = self.host.memory()
         for name in ("replica-read-only", "replica-serve-stale-data", "min-replicas-to-write"):
             self.config.on_change(name, lambda _: self.refresh_gate())
@@ -206,6 +222,8 @@ class Node:
         if self.pause.until_ms and not self.pause.is_on():
             self.pause.stop()
         self.role.tick()
+        self.saves.tick()
+        self.shutdown.tick()
         self.housekeeper.tick()
         self.refresh_gate()
         self.end_turn()
@@ -239,6 +257,8 @@ class Node:
     def _expire_due(self) -> None:
         if self.keyspace.expiry != EXPIRE or self.pause.is_on() or not self.expires_actively:
             return
+        if self.loading is not None:
+            return
         for db in self.keyspace.databases:
             for key in itertools.islice(db.expires.due(self.keyspace.now_ms), EXPIRE_BATCH):
                 db.expire_now(key)
@@ -263,9 +283,20 @@ class Node:
         role = self.role
         return role.link is not None or bool(role.primary.replicas) or self.topology.has_peers()
 
-    def shut_down(self) -> None:
-        """End the process, in order."""
-        self.on_shutdown()
+    def reload(self, *, save: bool, flush: bool) -> bool:
+        """DEBUG RELOAD: save the data, and load them again in place of what there is; False if
+        that failed, and the log says why."""
+        if save and not self.saves.save():
+            return False
+        if flush:
+            self.keyspace.flush()
+        try:
+            for _ in load(self, self.config.dbfilename, resumes=False):
+                continue
+        except LoadError as error:
+            _log.warning("%s", error)
+            return False
+        return True
 
     # --- role ------------------------------------------------------------------------------------
 
@@ -276,6 +307,10 @@ class Node:
     def promote(self) -> None:
         """Be a primary, with the data there are."""
         self.role.promote()
+
+    def is_to_follow(self) -> bool:
+        """Whether this node, which has not begun to serve, will be a replica."""
+        return self.config.replicaof is not None or self.topology.follows
 
     def is_replica(self) -> bool:
         return self.role.link is not None

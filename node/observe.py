@@ -65,14 +65,22 @@ class Observe:
     full_syncs: int = 0
     partial_syncs: int = 0
     partial_syncs_refused: int = 0
+    forks: int = 0
+    fork_us: int = 0  # microseconds that the last one took
     peak_memory: int = 0
     startup_memory: int = 0
     failed_logins: int = 0
     input_overflows: int = 0  # clients closed for what they sent, or owe reading
     output_overflows: int = 0
 
+    def forked(self, took_us: int) -> None:
+        """A child was forked."""
+        self.forks += 1
+        self.fork_us = took_us
+
     def reset(self) -> None:
         """CONFIG RESETSTAT."""
+        self.forks = self.fork_us = 0
         self.errors.reset()
         self.connections = self.connections_rejected = 0
         self.bytes_in_of_the_gone = self.bytes_out_of_the_gone = 0

@@ -14,11 +14,14 @@ import attrs
 import trio
 
 from node import process
+from node.children import Children
 from node.clock import SystemClock
 from node.config import Config, ConfigError
 from node.host import SystemHost
 from node.node import VERSION, Node
+from node.persistence.loading import LoadError, load
 from node.replication.links import Links
+from node.shutdown import Wish
 from node.turns import Turns
 
 _log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ PROTECTED = (
 )
 TOO_MANY_CLIENTS = b"-ERR max number of clients reached\r\n"
 ACCEPTS_PER_WAKEUP = 100
+LOADING_MS = 5  # at a stretch, while clients are told to wait
 
 Task = Callable[[], Awaitable[None]]
 
@@ -55,6 +59,7 @@ class Server:
     node: Node
     turns: Turns = attrs.field(init=False)
     links: Links = attrs.field(init=False)
+    children: Children = attrs.field(init=False)
     tasks: list[Task] = attrs.field(factory=list)
     before_exit: list[Callable[[], None]] = attrs.field(factory=list)
     exit_code: int = 0
@@ -66,6 +71,8 @@ class Server:
     def __attrs_post_init__(self) -> None:
         self.turns = Turns(self.node)
         self.links = Links(self.node, self.turns)
+        self.children = Children(self.node)
+        self.node.saves.saves_by_itself = True
         self.node.on_shutdown = self.stop
         self.node.on_deadline = self._ring
         self.node.config.on_change("port", self._change_port)
@@ -172,19 +179,50 @@ class Server:
         """Serve until told to stop."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals)
-            own = (self._accept_all, self.turns.serve, self.links.serve, self._keep_time)
-            for task in (*own, *self.tasks):
+            await nursery.start(self.children.serve)
+            while_loading: list[Task] = [self._accept_all, self.turns.serve, self._keep_time]
+            for task in while_loading:
                 nursery.start_soon(task)
-            if self.node.config.port:
-                _log.info("Ready to accept connections tcp")
-            if self.node.config.unixsocket:
-                _log.info("The server is now ready to accept connections at unix")
-                _log.info("Ready to accept connections unix")
-            collect_little()
+            await self._load()
+            if not self._stopping.is_set():
+                for task in (self.links.serve, *self.tasks):
+                    nursery.start_soon(task)
+                self._say_ready()
+                collect_little()
             await self._stopping.wait()
-            self._last_replies()
+            self.turns.pump()  # last replies
             nursery.cancel_scope.cancel()
         self._close()
+
+    async def _load(self) -> None:
+        """Load the node's file; clients that come meanwhile are told so. Ends the process if the
+        file is broken."""
+        node = self.node
+        gc.disable()  # all that is made now stays
+        try:
+            node.begin_turn()
+            since = trio.current_time()
+            for _ in load(node, node.config.dbfilename):
+                if self._stopping.is_set():
+                    return
+                if trio.current_time() - since >= LOADING_MS / 1000:
+                    node.end_turn()
+                    await trio.lowlevel.checkpoint()
+                    node.begin_turn()
+                    since = trio.current_time()
+            node.end_turn()
+        except LoadError as error:
+            _log.error("%s", error)
+            self.stop(1)
+        finally:
+            gc.enable()
+
+    def _say_ready(self) -> None:
+        if self.node.config.port:
+            _log.info("Ready to accept connections tcp")
+        if self.node.config.unixsocket:
+            _log.info("The server is now ready to accept connections at unix")
+            _log.info("Ready to accept connections unix")
 
     def stop(self, code: int = 0) -> None:
         """End the process, in order."""
@@ -197,13 +235,24 @@ class Server:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             task_status.started()
             async for number in signals:
-                name = signal.Signals(number).name
-                _log.warning("Received %s scheduling shutdown...", name)
-                self.node.shut_down()
+                self._signalled(signal.Signals(number))
 
-    def _last_replies(self) -> None:
-        _log.warning("User requested shutdown...")
-        self.turns.pump()
+    def _signalled(self, number: signal.Signals) -> None:
+        node, config = self.node, self.node.config
+        if number == signal.SIGINT and node.shutdown.wish is not None:
+            _log.warning("You insist... exiting now.")
+            self.stop(1)
+            return
+        _log.warning("Received %s scheduling shutdown...", number.name)
+        by_signal = {
+            signal.SIGINT: config.shutdown_on_sigint,
+            signal.SIGTERM: config.shutdown_on_sigterm,
+        }
+        words = by_signal[number]
+        save = True if "save" in words else False if "nosave" in words else None
+        node.begin_turn()
+        node.shutdown.begin(Wish(save, now="now" in words, force="force" in words))
+        node.end_turn()
 
     def _close(self) -> None:
         for call in self.before_exit:

@@ -13,19 +13,20 @@ ROOT = Path(__file__).parent.parent
 
 # A name stands for a module, `name.*` for whatever a package holds; the longest match counts.
 ROWS = {
-    1: "node node.clock node.disk node.host node.replies node.resp node.data node.data.* "
-    "node.data.pattern",
+    1: "node node.background node.clock node.disk node.host node.replies node.resp "
+    "node.data node.data.* node.data.pattern",
     2: "node.data.keyspace node.data.expiry node.data.eviction node.config node.config.* "
     "node.persistence node.persistence.rdb node.persistence.rdb.* node.persistence.log",
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
     "node.transaction node.topology",
     4: "node.pause node.gate node.execute node.observe node.info node.housekeeper "
-    "node.notifications",
+    "node.notifications node.shutdown",
     5: "node.commands node.commands.* node.scripting",
-    6: "node.replication node.replication.* node.persistence.checkpoint node.persistence.aof",
+    6: "node.replication node.replication.* node.persistence.checkpoint "
+    "node.persistence.loading node.persistence.saves node.persistence.aof",
     7: "node.node",
     8: "node.process node.turns node.streams node.replication.links node.replication.source "
-    "node.child node.server node.__main__",
+    "node.child node.children node.server node.__main__",
     9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk",
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
     "cluster.assignment "

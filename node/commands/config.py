@@ -51,7 +51,7 @@ def config_set(session: Session, args: list[bytes]):
     node = session.node
     pairs = list(zip(args[2::2], args[3::2], strict=True))
     try:
-        node.config.set(pairs, session.is_local(), node.loading)
+        node.config.set(pairs, session.is_local(), node.loading is not None)
     except ConfigError as error:
         raise ReplyError(f"{error.code} {error}".encode("utf-8", "surrogateescape")) from None
     return OK

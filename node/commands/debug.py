@@ -101,6 +101,16 @@ def _populate(session: Session, args: list[bytes]) -> Any:
     return OK
 
 
+def _reload(session: Session, args: list[bytes]) -> Any:
+    """RELOAD [NOFLUSH] [NOSAVE]: Write the data to their file and load them again, by default."""
+    words = {word.upper() for word in args[2:]}
+    if words - {b"NOFLUSH", b"NOSAVE"}:
+        raise ReplyError(b"ERR DEBUG RELOAD only supports the NOFLUSH and NOSAVE options.")
+    if not session.node.reload(save=b"NOSAVE" not in words, flush=b"NOFLUSH" not in words):
+        raise ReplyError(b"ERR Error trying to load the RDB dump, check server logs.")
+    return OK
+
+
 def _object(session: Session, args: list[bytes]) -> Any:
     """OBJECT <key> [fast]: Low-level facts of a value."""
     value = session.db.get(args[2])
@@ -166,6 +176,7 @@ _SUBCOMMANDS: dict[bytes, tuple[int, int, Subcommand]] = {
     b"OBJECT": (1, 2, _object),
     b"POPULATE": (1, 3, _populate),
     b"PROTOCOL": (1, 1, _protocol),
+    b"RELOAD": (0, 2, _reload),
     b"SET-ACTIVE-EXPIRE": (1, 1, _set_active_expire),
     b"SLEEP": (1, 1, _sleep),
     b"HELP": (0, 0, _help),

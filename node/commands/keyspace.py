@@ -66,7 +66,8 @@ def flushall(session: Session, args: list[bytes]) -> Status:
     for db in node.keyspace.databases:
         node.watches.database_emptied(db)
     node.keyspace.flush()
-    session.node.keyspace.dirty += 1
+    node.saves.flushed()
+    node.keyspace.dirty += 1
     return OK
 
 

@@ -1,7 +1,5 @@
 """INFO TIME LOLWUT SHUTDOWN."""
 
-import logging
-
 from node import info as information
 from node.command import (
     ADMIN,
@@ -16,13 +14,11 @@ from node.command import (
 )
 from node.commands.arguments import integer
 from node.config.file import REDIS_VERSION
-from node.replies import NO_REPLY, SYNTAX, ReplyError, Verbatim
+from node.replies import OK, PENDING, SYNTAX, ReplyError, Verbatim, Wait
 from node.session import Session
-
-_log = logging.getLogger(__name__)
+from node.shutdown import Wish
 
 NOT_SHUTTING_DOWN = ReplyError(b"ERR No shutdown in progress.")
-SHUTDOWN_FAILED = ReplyError(b"ERR Errors trying to SHUTDOWN. Check logs.")
 _MASTHEAD = r"""
       |    |    |
      )_)  )_)  )_)
@@ -92,19 +88,30 @@ def lolwut(session: Session, args: list[bytes]):
 )
 def shutdown(session: Session, args: list[bytes]):
     """Ends the server, after writing what has to be written."""
+    node = session.node
     words = {arg.upper() for arg in args[1:]}
     if words - _SHUTDOWN_WORDS or words >= {b"SAVE", b"NOSAVE"}:
         raise SYNTAX
     if b"ABORT" in words:
         if len(words) > 1:
             raise SYNTAX
-        raise NOT_SHUTTING_DOWN
-    if b"SAVE" in words and b"FORCE" not in words:
-        _log.warning("SHUTDOWN SAVE: this server writes no snapshots. Can't exit.")
-        raise SHUTDOWN_FAILED
-    session.node.shut_down()
-    session.close()
-    return NO_REPLY
+        if not node.shutdown.abort():
+            raise NOT_SHUTTING_DOWN
+        return OK
+    if words & {b"SAFE", b"FAILOVER"}:
+        _check_cluster_words(session, words)
+    save = True if b"SAVE" in words else False if b"NOSAVE" in words else None
+    node.shutdown.begin(Wish(save, now=b"NOW" in words, force=b"FORCE" in words))
+    outcome = node.shutdown.outcome()
+    return Wait(node.shutdown.outcome) if outcome is PENDING else outcome
+
+
+def _check_cluster_words(session: Session, words: set[bytes]) -> None:
+    """SAFE and FAILOVER: in a cluster they ask for what this server doesn't do."""
+    if session.node.topology.clustered:
+        raise ReplyError(b"ERR SHUTDOWN SAFE and FAILOVER are not implemented by this server")
+    if b"FAILOVER" in words:
+        raise ReplyError(b"ERR SHUTDOWN FAILOVER is only supported in cluster mode.")
 
 
 _SHUTDOWN_WORDS = frozenset((b"ABORT", b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"SAFE", b"FAILOVER"))

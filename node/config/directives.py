@@ -55,7 +55,7 @@ _GB = 1024 * _MB
 def _possible_shutdown(flags: tuple[str, ...]) -> None:
     if "save" in flags and "nosave" in flags:
         raise ConfigError("shutdown options SAVE and NOSAVE can't be used simultaneously")
-    for flag in ("save", "safe", "failover"):
+    for flag in ("safe", "failover"):
         if flag in flags:
             raise ConfigError(f"this server does not implement '{flag}'")
 
@@ -172,18 +172,18 @@ class Directives:
     shutdown_on_sigterm = Flags(_SHUTDOWN_FLAGS, check=_possible_shutdown)
 
     # Snapshots
-    save = SavePoints(((3600, 1), (300, 100), (60, 10000)), built=False, satisfied_by=[()])
+    save = SavePoints(((3600, 1), (300, 100), (60, 10000)))
     stop_writes_on_bgsave_error = YesNo(True)
     rdbcompression = YesNo(True)
-    rdbchecksum = YesNo(True, fixed=True, built=False)
+    rdbchecksum = YesNo(True, fixed=True)
     rdb_version_check = Choice("strict", "strict relaxed", built=False)
     rdb_del_sync_files = YesNo(False)  # a full sync leaves no file behind
     rdb_save_incremental_fsync = YesNo(True)
     dbfilename = Text("dump.rdb", protected=True, check=base_name("dbfilename"))
     dir = Directory(".", protected=True, not_while_loading=True, check=not_empty("dir"))
-    rdb_key_save_delay = Integer(0, LOWEST_INT, INT, hidden=True, built=False)  # microseconds
-    key_load_delay = Integer(0, LOWEST_INT, INT, hidden=True, built=False)  # microseconds
-    loading_process_events_interval_bytes = Integer(2 * _MB, 1024, INT, hidden=True, built=False)
+    rdb_key_save_delay = Integer(0, LOWEST_INT, INT, hidden=True)  # microseconds
+    key_load_delay = Integer(0, LOWEST_INT, INT, hidden=True)  # microseconds
+    loading_process_events_interval_bytes = Integer(2 * _MB, 1024, INT, hidden=True)
 
     # Append-only file
     appendonly = YesNo(False, not_while_loading=True, built=False)

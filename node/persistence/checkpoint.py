@@ -4,14 +4,100 @@ Full syncs and files are this one act; who runs it (a forked child, or the node 
 data are few) and where the bytes go is others' business.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from node.config.file import REDIS_VERSION
+from node.data.hash import Hash
 from node.data.keyspace import Database, Keyspace
-from node.persistence.rdb import RdbError, Reader, Record, write
+from node.persistence.rdb import VALKEY_VERSION, VERSION, RdbError, Reader, Record, write
+
+if TYPE_CHECKING:
+    from node.node import Node
 
 _CONTENTS = [name for name in Database.__slots__ if name not in ("index", "keyspace")]
+
+Aux = Mapping[bytes, bytes | int]
+
+
+# --- data to bytes --------------------------------------------------------------------------------
+
+
+def take(node: "Node", version: int, *, data: bool = True) -> Iterator[bytes]:
+    """The RDB of a node's data as they are now, in pieces, written as its configuration asks.
+
+    version, data: as for `encode`. What the first piece needs to know of the node is read at once;
+    the data must stay as they are until the last.
+    """
+    config, clock = node.config, node.clock
+    delay_s = seconds_per_key(config.rdb_key_save_delay)
+    return encode(
+        node.keyspace,
+        facts(node),
+        version,
+        data=data,
+        compress=config.rdbcompression,
+        checksum=config.rdbchecksum,
+        functions=tuple(node.functions),
+        on_key=(lambda: clock.sleep(delay_s)) if delay_s else None,
+    )
+
+
+def facts(node: "Node") -> Aux:
+    """What a file tells beside the data.
+
+    Where this node has told others its history, the place in it: `repl-offset` bytes of the history
+    `repl-id`, the last of them in database `repl-stream-db`.
+    """
+    offset = node.log.flush()
+    found: dict[bytes, bytes | int] = {
+        b"redis-ver": REDIS_VERSION.encode(),
+        b"redis-bits": 64,
+        b"ctime": node.keyspace.now_ms // 1000,
+        b"used-mem": node.host.memory(),
+    }
+    if node.log.keeps_backlog:
+        found[b"repl-stream-db"] = node.role.stream_db()
+        found[b"repl-id"] = node.role.history.id.encode()
+        found[b"repl-offset"] = offset
+    found[b"aof-base"] = 0
+    return found
+
+
+def version_for(keyspace: Keyspace) -> int:
+    """The version of RDB that has a form for all there is; the older one where that is enough."""
+    for db in keyspace.databases:
+        for key in db.field_expires:
+            value = db.parts[keyspace.part_of(key)].get(key)
+            if type(value) is Hash and value.expires is not None:
+                return VALKEY_VERSION
+    return VERSION
+
+
+def encode(
+    keyspace: Keyspace,
+    aux: Aux,
+    version: int,
+    *,
+    data: bool = True,
+    on_key: Callable[[], None] | None = None,
+    **options: Any,
+) -> Iterator[bytes]:
+    """The RDB in pieces; FieldDeadlines where `version` has no form for some value.
+
+    data: without it the keys are left out, as a replica may ask. on_key: called for each of them.
+    options: those of node.persistence.rdb.write.
+    """
+    found = records(keyspace) if data else iter(())
+    return write(
+        found if on_key is None else _telling(found, on_key),
+        version=version,
+        aux=aux,
+        sizes=sizes(keyspace) if data else None,
+        **options,
+    )
 
 
 def records(keyspace: Keyspace) -> Iterator[Record]:
@@ -26,46 +112,45 @@ def records(keyspace: Keyspace) -> Iterator[Record]:
                 yield index, key, value, deadline(key), None, None
 
 
+def _telling(found: Iterator[Record], on_key: Callable[[], None]) -> Iterator[Record]:
+    for record in found:
+        on_key()
+        yield record
+
+
 def sizes(keyspace: Keyspace) -> dict[int, tuple[int, int]]:
     """Per database that has any: the numbers of keys and of deadlines."""
     return {db.index: (db.size, len(db.expires)) for db in keyspace.databases if db.size}
 
 
-def encode(
-    keyspace: Keyspace,
-    aux: Mapping[bytes, bytes | int],
-    version: int,
-    *,
-    data: bool = True,
-    compress: bool = True,
-) -> Iterator[bytes]:
-    """The RDB in pieces; FieldDeadlines where `version` has no form for some value.
+def seconds_per_key(delay: int) -> float:
+    """What rdb-key-save-delay and key-load-delay mean: microseconds, or below zero a fraction of
+    one."""
+    return (delay if delay >= 0 else -1 / delay) / 1_000_000
 
-    data: without it the keys are left out, as a replica may ask.
-    """
-    return write(
-        records(keyspace) if data else (),
-        version=version,
-        aux=aux,
-        sizes=sizes(keyspace) if data else None,
-        compress=compress,
-    )
+
+# --- bytes to data --------------------------------------------------------------------------------
 
 
 @attrs.define(eq=False)
 class Loader:
     """Puts an RDB into a keyspace, as its bytes come in.
 
-    The keyspace should be empty. Keys whose time has come are kept: a replica waits for its
-    primary's word. keys: how many have been put.
+    The keyspace should be empty. checksum: whether to check it.
+    drops_before_ms: keys whose time had come by then are left out; None keeps them all, as a
+    replica does, which waits for its primary's word.
+    keys: how many have been put; expired: those left out, with the numbers of their databases.
     """
 
     keyspace: Keyspace
+    checksum: bool = True
+    drops_before_ms: int | None = None
     reader: Reader = attrs.field(init=False)
     keys: int = 0
+    expired: list[tuple[int, bytes]] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.reader = Reader(self.keyspace.limits)
+        self.reader = Reader(self.keyspace.limits, checksum=self.checksum)
 
     def receive(self, data: bytes) -> None:
         """Take the next bytes; raises RdbError."""
@@ -84,19 +169,23 @@ class Loader:
             except IndexError:
                 reason = f"database {db} is beyond the {len(databases)} of this server"
                 raise RdbError(reason, self.reader.offset) from None
-            database.replace(key, value)
             if deadline is not None:
+                if self.drops_before_ms is not None and deadline < self.drops_before_ms:
+                    self.expired.append((db, key))
+                    continue
                 database.expires.arm(key, deadline)
+            before = database.size
+            database.replace(key, value)
+            if database.size == before:
+                raise RdbError(f"key {key[:64]!r} is there twice", self.reader.offset)
             self.keys += 1
 
 
 def put_in_place(keyspace: Keyspace, loaded: Keyspace) -> None:
-    """Let a keyspace hold what has been loaded into another, which gets what it had."""
+    """Let a keyspace hold what another one does, and nothing else."""
     for db, other in zip(keyspace.databases, loaded.databases, strict=True):
         for listener in keyspace.on_reset:
             listener(db, other)
         for attribute in _CONTENTS:
-            mine = getattr(db, attribute)
             setattr(db, attribute, getattr(other, attribute))
-            setattr(other, attribute, mine)
     keyspace.dirty += 1

@@ -46,6 +46,7 @@ class Log:
     follows: this node is a replica. The stream its own replicas read is its primary's, added by
         `append_raw`; what it does by itself goes to the append-only file alone.
     writers: whoever logged something since the last flush learns the offset after it.
+    selected: the database that the last record belongs to; None: the next one begins with SELECT.
     aof: bytes for the append-only file since it last took them; None while there is no such file.
     """
 
@@ -55,8 +56,8 @@ class Log:
     keeps_backlog: bool = False
     follows: bool = False
     aof: list[bytes] | None = None
+    selected: int | None = None
     writers: list[Writer] = attrs.field(factory=list)
-    _selected: int | None = None
     _audience: int = BOTH
     _pending: list[tuple[Record, int]] = attrs.field(factory=list)
     _starts: list[int] = attrs.field(factory=list)
@@ -67,7 +68,7 @@ class Log:
 
     def append(self, db: int, effects: list[list[bytes]], audience: int = BOTH) -> None:
         """Log what a command did; more than one effect is applied by readers as a whole."""
-        if db != self._selected:
+        if db != self.selected:
             self.select(db)
         audience &= self._audience
         pending = self._pending
@@ -80,7 +81,7 @@ class Log:
 
     def append_one(self, db: int, args: list[bytes]) -> None:
         """`append` for the common case: one effect, for all readers."""
-        if db != self._selected:
+        if db != self.selected:
             self.select(db)
         self._pending.append((args, self._audience))
 
@@ -102,16 +103,16 @@ class Log:
 
     def select(self, db: int) -> None:
         """Make what follows belong to that database, for every reader."""
-        self._selected = db
+        self.selected = db
         self._pending.append((_select(db), self._audience))
 
     def append_raw(self, data: bytes, before: int, after: int, audience: int = BOTH) -> None:
         """Log a primary's own bytes; its stream is in database `before`, and after them in that
         one."""
         if audience & AOF and self.aof is not None:
-            if self._selected != before:
+            if self.selected != before:
                 self._pending.append((_select(before), AOF))
-            self._selected = after
+            self.selected = after
         self._pending.append((data, audience))
 
     def append_control(self, request: bytes) -> None:
@@ -162,7 +163,7 @@ class Log:
         cursor = Cursor(self.offset)
         self._cursors.append(cursor)
         if not self.follows:
-            self._selected = None
+            self.selected = None
         self._update()
         return cursor
 
@@ -232,7 +233,7 @@ class Log:
         """An append-only file reads from here on."""
         self.flush()
         self.aof = []
-        self._selected = None
+        self.selected = None
         self._update()
 
     def close_aof(self) -> None:
@@ -244,7 +245,7 @@ class Log:
         self.flush()
         self.follows = follows
         self._audience = AOF if follows else BOTH
-        self._selected = None
+        self.selected = None
         self._update()
 
     def restart(self, offset: int) -> None:
@@ -252,7 +253,7 @@ class Log:
         self._pending.clear()
         self._starts.clear()
         self._blocks.clear()
-        self._selected = None
+        self.selected = None
         self.offset = offset
 
     def _update(self) -> None:

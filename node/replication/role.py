@@ -24,6 +24,7 @@ class Role:
     """link: to the primary that this node follows; None while it is a primary itself.
 
     primary: what it does for its own replicas, in either role.
+    resumes_in_db: where the stream is, if this node goes on as a replica after a start.
     has_new_waits: somebody has said WAIT in this turn.
     """
 
@@ -31,6 +32,7 @@ class Role:
     history: History = attrs.field(init=False)
     primary: Primary = attrs.field(init=False)
     link: PrimaryLink | None = None
+    resumes_in_db: int = 0
     has_new_waits: bool = False
     _discarded: list[dict[bytes, Any]] = attrs.field(factory=list)
 
@@ -47,7 +49,7 @@ class Role:
         if link is not None and (link.host, link.port) == (host, port):
             return
         node = self.node
-        db = 0
+        db, self.resumes_in_db = self.resumes_in_db, 0
         if link is not None:
             link.close()
             db = link.db
@@ -63,11 +65,11 @@ class Role:
     def promote(self) -> None:
         """Be a primary, with the data there are. The new history is known as the old one up to
         here, so that the old primary's other replicas can go on from it."""
-        link = self.link
-        if link is None:
+        link, node = self.link, self.node
+        if not node.log.follows:
             return
-        node = self.node
-        link.close()
+        if link is not None:
+            link.close()
         self.link = None
         self.history.branch(new_id(node.random), node.log.flush())
         node.log.follow(False)
@@ -80,6 +82,23 @@ class Role:
             "New replication ID is %s",
             *(self.history.previous_id, self.history.previous_end + 1, self.history.id),
         )
+
+    def resume(self, id: str, offset: int, db: int) -> None:
+        """The data that were loaded at the start are the first `offset` bytes of history `id`.
+
+        Who is to be a replica can go on from there, and waits to be told whom to follow. A primary
+        begins a history of its own: nobody knows what its old one has become.
+        """
+        node = self.node
+        self.history.adopt(id)
+        node.log.restart(offset)
+        node.log.keep_backlog(node.config.repl_backlog_size)
+        if node.is_to_follow():
+            self.resumes_in_db = db
+            node.log.follow(True)
+            node.keyspace.expiry = HIDE
+        else:
+            self.history.branch(new_id(node.random), offset)
 
     def _unblock_clients(self) -> None:
         """Who waits for something that a primary does, waits in vain now."""
@@ -136,11 +155,10 @@ class Role:
         return self.primary.count_good() < config.min_replicas_to_write
 
     def stream_db(self) -> int:
-        """The database that the stream to this node's replicas is in; a primary's own selects
-        one before its next command."""
+        """The database that the stream to this node's replicas is in."""
         link = self.link
         if link is None:
-            return 0
+            return self.node.log.selected or 0
         return link.stream.session.db.index if link.stream is not None else link.db
 
     def data_age_ms(self) -> int | None:

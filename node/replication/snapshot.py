@@ -1,10 +1,10 @@
 """One data set on its way to one or more replicas."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import attrs
 
-from node.config.file import REDIS_VERSION
 from node.data.keyspace import Keyspace
 from node.persistence import checkpoint
 from node.persistence.rdb import VALKEY_VERSION, VERSION, FieldDeadlines
@@ -44,18 +44,9 @@ class Snapshot:
         """Whether there are so few keys that writing them at once may be no work worth noting."""
         return sum(map(len, keyspace.databases)) <= FEW_KEYS
 
-    def aux(self) -> dict[bytes, bytes | int]:
-        """Facts about the data set; the stream that follows starts in `repl-stream-db`."""
-        node = self.node
-        return {
-            b"redis-ver": REDIS_VERSION.encode(),
-            b"redis-bits": 64,
-            b"ctime": node.keyspace.now_ms // 1000,
-            b"repl-stream-db": node.role.stream_db(),
-            b"repl-id": node.role.history.id.encode(),
-            b"repl-offset": node.log.offset,
-            b"aof-base": 0,
-        }
+    def pieces(self) -> Iterator[bytes]:
+        """The RDB of the node's data as they are now."""
+        return checkpoint.take(self.node, self.version, data=self.data)
 
     def begin(self, length: int | None) -> None:
         """Announce the payload; its length in bytes, or None if a mark will end it."""
@@ -89,7 +80,7 @@ class Snapshot:
         pieces: list[bytes] = []
         size = 0
         try:
-            for piece in checkpoint.encode(keyspace, self.aux(), self.version, data=self.data):
+            for piece in self.pieces():
                 pieces.append(piece)
                 size += len(piece)
                 if limited and size > FEW_BYTES:

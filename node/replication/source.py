@@ -15,7 +15,6 @@ from typing import IO
 import attrs
 
 from node import child
-from node.persistence import checkpoint
 from node.persistence.rdb import FieldDeadlines
 from node.replication.snapshot import Snapshot
 
@@ -47,14 +46,7 @@ class Source:
         out, into = os.pipe()
         with contextlib.suppress(OSError):  # a larger one only saves wakeups
             fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-        config = snapshot.node.config
-        pieces = checkpoint.encode(
-            snapshot.node.keyspace,
-            snapshot.aux(),
-            snapshot.version,
-            data=snapshot.data,
-            compress=config.rdbcompression,
-        )
+        pieces = snapshot.pieces()
         try:
             pid = child.fork(lambda: _write(pieces, into), [into])
         except OSError:
@@ -68,7 +60,7 @@ class Source:
         if snapshot.mark:
             snapshot.begin(None)
         else:
-            source._file = tempfile.TemporaryFile(dir=config.dir)  # noqa: SIM115
+            source._file = tempfile.TemporaryFile(dir=snapshot.node.config.dir)  # noqa: SIM115
         return source
 
     def pull(self) -> bool:

@@ -12,6 +12,7 @@ import attrs
 
 from node.data.keyspace import HIDE, KEEP, Keyspace
 from node.persistence.checkpoint import Loader, put_in_place
+from node.persistence.loading import Loading
 from node.persistence.rdb import RdbError
 from node.replication.snapshot import MARK_SIZE
 
@@ -37,15 +38,15 @@ class Transfer:
 
     def __attrs_post_init__(self) -> None:
         node = self.node
-        own = node.keyspace
+        own, checksum = node.keyspace, node.config.rdbchecksum
         if node.config.repl_diskless_load == "flush-before-load":
             own.flush()
         if any(map(len, own.databases)):
             shadow = Keyspace(own.count, own.part_of, own.random, limits=own.limits)
-            self.loader = Loader(shadow)
+            self.loader = Loader(shadow, checksum)
         else:
-            self.loader = Loader(own)
-            node.loading = True
+            self.loader = Loader(own, checksum)
+            node.loading = Loading(node.keyspace.now_ms, self.remaining)
             node.refresh_gate()
 
     @property
@@ -56,6 +57,8 @@ class Transfer:
     def receive(self, data: bytes) -> bytes | None:
         """Take bytes; once the payload is whole returns what followed it. Raises RdbError."""
         self.received += len(data)
+        if self.node.loading is not None:
+            self.node.loading.loaded = self.received
         self.node.keyspace.expiry = KEEP
         try:
             return self._receive_marked(data) if self.mark else self._receive_counted(data)
@@ -87,6 +90,7 @@ class Transfer:
         if self.loader.keyspace is not self.node.keyspace:
             put_in_place(self.node.keyspace, self.loader.keyspace)
             self.node.role.discard(self.loader.keyspace)
+        self.node.functions = self.loader.reader.functions
         self._stop_loading()
 
     def abandon(self) -> None:
@@ -96,5 +100,5 @@ class Transfer:
         self._stop_loading()
 
     def _stop_loading(self) -> None:
-        self.node.loading = False
+        self.node.loading = None
         self.node.refresh_gate()

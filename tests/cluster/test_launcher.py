@@ -75,7 +75,6 @@ def test_a_cluster_lives_through_up_status_down_and_up(up, directory, redis_cli)
     assert slotfleet("down", "--dir", str(directory)).returncode == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a node doesn't save its data when it shuts down")
 def test_a_stopped_cluster_keeps_its_data(up, directory):
     port = free_run(2)
     small = ["--shards", "1", "--replicas", "1"]

@@ -113,13 +113,13 @@ def test_a_feature_that_is_missing_is_refused_in_words():
     assert refusal(config, (b"appendonly", b"yes")).endswith(
         "this server implements no other value than 'no'"
     )
-    assert refusal(config, (b"save", b"900 1")).endswith(
-        "this server implements no other value than '3600 1 300 100 60 10000' or ''"
+    assert refusal(config, (b"io-threads", b"4")).endswith(
+        "this server implements no other value than '1'"
     )
-    assert refusal(config, (b"shutdown-on-sigterm", b"now save")).endswith(
-        "this server does not implement 'save'"
+    assert refusal(config, (b"shutdown-on-sigterm", b"now safe")).endswith(
+        "this server does not implement 'safe'"
     )
-    config.set([(b"appendonly", b"no"), (b"save", b"")])
+    config.set([(b"appendonly", b"no"), (b"io-threads", b"1")])
 
 
 # --- hooks ---------------------------------------------------------------------------------------

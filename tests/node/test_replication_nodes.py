@@ -491,11 +491,9 @@ def large_pair(monkeypatch, names: str = "r", **directives: object) -> Network:
 
 def write_snapshot(network: Network, number: int = 0) -> None:
     """What a forked child would have written."""
-    from node.persistence import checkpoint
-
     node = network.nodes["p"]
     snapshot = node.transport.forked[number]
-    pieces = list(checkpoint.encode(node.keyspace, snapshot.aux(), snapshot.version))
+    pieces = list(snapshot.pieces())
     # The primary goes on meanwhile; the child has the data as they were.
     network.client("p").call("SET", "during", "sync")
     node.begin_turn()

@@ -1,0 +1,64 @@
+"""[trio] Work in the background, each piece in a forked child."""
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from node import child
+from node.background import Done, Work
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+
+@attrs.define(eq=False)
+class Children:
+    """The background of a node that is a process; `serve` must run."""
+
+    node: "Node"
+    _done: dict[int, Done] = attrs.field(factory=dict)
+    _nursery: trio.Nursery | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.node.background = self
+
+    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look after children for ever; who still works at the end is ended."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            for pid in list(self._done):
+                self.cancel(pid)
+
+    def run(self, work: Work, done: Done) -> int:
+        assert self._nursery is not None
+        started = time.perf_counter_ns()
+        pid = child.fork(lambda: work(os.getpid()), ())
+        self.node.observe.forked((time.perf_counter_ns() - started) // 1000)
+        self._done[pid] = done
+        self._nursery.start_soon(self._wait, pid)
+        return pid
+
+    async def _wait(self, pid: int) -> None:
+        descriptor = os.pidfd_open(pid)
+        try:
+            await trio.lowlevel.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
+        done = self._done.pop(pid, None)
+        if done is None:
+            return  # it was cancelled, and its id may be another's by now
+        code = child.reap(pid)
+        self.node.begin_turn()
+        done(code)
+        self.node.end_turn()
+
+    def cancel(self, pid: int) -> None:
+        if self._done.pop(pid, None) is not None:
+            child.reap(pid, kill=True)

@@ -1,0 +1,128 @@
+"""The end of a node, in order: replicas catch up, the file is written, the process ends.
+
+SHUTDOWN, SIGTERM and SIGINT come here. A primary takes no more writes while it waits for its
+replicas, up to shutdown-timeout. A file that can't be written keeps the node alive.
+
+https://redis.io/docs/latest/commands/shutdown/
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from node.replies import PENDING, ReplyError
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+_log = logging.getLogger(__name__)
+
+FAILED = ReplyError(b"ERR Errors trying to SHUTDOWN. Check logs.")
+_FOR_EVER_MS = 1 << 62
+
+
+@attrs.frozen
+class Wish:
+    """How to end. save: whether to write the file; None: if there are `save` points.
+
+    now: don't wait for replicas. force: end even if the file can't be written.
+    """
+
+    save: bool | None = None
+    now: bool = False
+    force: bool = False
+
+
+@attrs.define(eq=False)
+class Shutdown:
+    """wish: of the shutdown under way. ended: nothing is left but to end the process."""
+
+    node: "Node"
+    wish: Wish | None = None
+    ended: bool = False
+    _until_ms: int = 0
+
+    def begin(self, wish: Wish) -> None:
+        """Begin to end, unless that is under way already; may have ended, or failed, on return."""
+        if self.wish is not None or self.ended:
+            return
+        node = self.node
+        _log.warning("User requested shutdown...")
+        self.wish = wish
+        timeout_ms = 1000 * node.config.shutdown_timeout
+        if wish.now or not timeout_ms or self._replicas_are_in_step():
+            self._finish()
+            return
+        _log.info("Waiting for replicas before shutting down.")
+        self._until_ms = node.now_ms + timeout_ms
+        node.pause.start(_FOR_EVER_MS, everything=False)
+        node.role.primary.asks_acks = True
+
+    def abort(self) -> bool:
+        """Go on serving; False if no shutdown is under way."""
+        if self.wish is None:
+            return False
+        _log.info("Shutdown manually aborted.")
+        self._go_on()
+        return True
+
+    def outcome(self) -> Any:
+        """What a client that waits for the end is told; PENDING as long as it may come."""
+        return PENDING if self.wish is not None or self.ended else FAILED
+
+    def tick(self) -> None:
+        """See whether the replicas have come, or the time."""
+        if self.wish is None:
+            return
+        if self._replicas_are_in_step() or self.node.now_ms >= self._until_ms:
+            self._finish()
+
+    def _replicas_are_in_step(self) -> bool:
+        offset = self.node.log.flush()
+        return all(replica.acked == offset for replica in self.node.role.primary.replicas)
+
+    def _finish(self) -> None:
+        node, wish = self.node, self.wish
+        assert wish is not None
+        self._log_replicas()
+        node.saves.cancel()
+        if self._is_to_save(wish) and not self._save(wish):
+            _log.warning("Errors trying to shut down the server. Check the logs for more.")
+            self._go_on()
+            return
+        self.wish, self.ended = None, True
+        node.pause.start(_FOR_EVER_MS, everything=True)  # the file must hold all that was answered
+        node.on_shutdown()
+
+    def _is_to_save(self, wish: Wish) -> bool:
+        if self.node.loading is not None:
+            return False
+        return self.node.saves.has_points() if wish.save is None else wish.save
+
+    def _save(self, wish: Wish) -> bool:
+        _log.info("Saving the final RDB snapshot before exiting.")
+        if self.node.saves.save():
+            return True
+        what = "exiting anyway, as is forced" if wish.force else "can't exit"
+        _log.warning("Error trying to save the DB, %s.", what)
+        return wish.force
+
+    def _log_replicas(self) -> None:
+        offset = self.node.log.offset
+        replicas = self.node.role.primary.replicas
+        late = [replica for replica in replicas if replica.acked != offset]
+        for replica in late:
+            _log.warning(
+                "Lagging replica %s reported offset %d behind master, lag=%d, state=%s.",
+                *(replica, offset - replica.acked, replica.lag_ms() // 1000, replica.state),
+            )
+        if replicas:
+            in_step = len(replicas) - len(late)
+            text = "%d of %d replicas are in sync when shutting down."
+            _log.info(text, in_step, len(replicas))
+
+    def _go_on(self) -> None:
+        self.wish = None
+        self.node.pause.stop()
+        self.node.blocking.poll()
