@@ -351,10 +351,9 @@ def _read(
     entries = value.range(group.last_id + 1, MAX_ID, reading.count)
     for entry_id, _ in entries:
         value.advance(group, entry_id)
-    if not reading.acknowledged:
-        for entry_id, _ in entries:
+        if not reading.acknowledged:
             effects.claim(entry_id, group.deliver(entry_id, consumer, now_ms))
-        consumer.active_ms = now_ms
+            consumer.active_ms = now_ms
     effects.advance()
     return show_entries(entries)
 

@@ -17,6 +17,7 @@ from node.data.limits import LISTPACK_OVERHEAD, Limits
 from node.data.listpack import entry_size, integer_size
 
 SEQUENCE_MAX = (1 << 64) - 1
+_SIGN = 1 << 63
 _BLOCK_MAX_BYTES = 1 << 30  # whatever the limit says
 
 Fields = tuple[bytes, ...]  # field, value, field, value ...
@@ -55,10 +56,8 @@ class Block:
         names = fields[::2]
         values = fields[1::2]
         count = len(values)
-        first = self.first
-        size = sum(map(entry_size, values))
-        size += integer_size((entry_id >> 64) - (first >> 64))
-        size += integer_size(_signed((entry_id & SEQUENCE_MAX) - (first & SEQUENCE_MAX)))
+        ms, sequence = distance(self.first, entry_id)
+        size = sum(map(entry_size, values)) + integer_size(ms) + integer_size(sequence)
         if tuple(names) == self.names:
             shared = list(fields)
             shared[::2] = self.names
@@ -94,9 +93,18 @@ class Block:
         return twin
 
 
+def distance(first: int, entry_id: int) -> tuple[int, int]:
+    """The milliseconds and the sequence of an id, less those of a block's first, as a listpack
+    holds them: signed, modulo 2**64."""
+    ms = (entry_id >> 64) - (first >> 64)
+    sequence = (entry_id & SEQUENCE_MAX) - (first & SEQUENCE_MAX)
+    if -_SIGN <= sequence < _SIGN > ms:
+        return ms, sequence
+    return _signed(ms), _signed(sequence)
+
+
 def _signed(number: int) -> int:
-    """A difference of 64-bit numbers as a listpack holds it."""
-    return ((number + (1 << 63)) & SEQUENCE_MAX) - (1 << 63)
+    return ((number + _SIGN) & SEQUENCE_MAX) - _SIGN
 
 
 class Stream:

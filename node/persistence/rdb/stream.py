@@ -15,7 +15,7 @@ from struct import Struct
 from node.data.consumers import Consumer, Group, PendingList
 from node.data.listpack import ListpackError, enclose, entries, integer_entry
 from node.data.listpack import decode as decode_listpack
-from node.data.stream import SEQUENCE_MAX, Block, Stream
+from node.data.stream import SEQUENCE_MAX, Block, Stream, distance
 from node.persistence.rdb import codes
 from node.persistence.rdb.codes import RdbError
 from node.persistence.rdb.decode import DECODERS, Context, Decoder, count, length, string, take
@@ -55,15 +55,13 @@ def _encode_block(block: Block) -> bytes:
     """The listpack of a block, without the entries that are deleted."""
     names = block.names
     width = len(names)
-    ms, sequence = block.first >> 64, block.first & SEQUENCE_MAX
     parts = [integer_entry(len(block.ids)), _ZERO, integer_entry(width), *entries(names), _ZERO]
     same_fields, same_size = integer_entry(_SAME_FIELDS), integer_entry(width + 3)
     number = 4 + width
     for entry_id, fields in zip(block.ids, block.fields, strict=True):
         same = fields[::2] == names
         parts.append(same_fields if same else _ZERO)
-        parts.append(integer_entry((entry_id >> 64) - ms))
-        parts.append(integer_entry(_signed((entry_id & SEQUENCE_MAX) - sequence)))
+        parts += map(integer_entry, distance(block.first, entry_id))
         if same:
             parts += entries(fields[1::2])
             parts.append(same_size)
@@ -77,10 +75,6 @@ def _encode_block(block: Block) -> bytes:
 
 
 _ZERO = integer_entry(0)
-
-
-def _signed(number: int) -> int:
-    return ((number + _SIGN) & SEQUENCE_MAX) - _SIGN
 
 
 def _encode_group(group: Group, compress: bool) -> Iterator[bytes]:
@@ -168,7 +162,8 @@ def _decode_block(first: int, items: list[bytes]) -> Block:
     at, end = 4 + width, len(items)
     while at < end:
         flags = int(items[at])
-        entry_id = (ms + int(items[at + 1])) << 64 | (sequence + int(items[at + 2])) & SEQUENCE_MAX
+        entry_id = ((ms + int(items[at + 1])) & SEQUENCE_MAX) << 64
+        entry_id |= (sequence + int(items[at + 2])) & SEQUENCE_MAX
         at += 3
         if flags & _SAME_FIELDS:
             fields: Sequence[bytes] = _with_names(names, items[at : at + width])
@@ -177,7 +172,7 @@ def _decode_block(first: int, items: list[bytes]) -> Block:
             stop = at + 1 + 2 * int(items[at])
             fields = items[at + 1 : stop]
             at = stop + 1
-        if not last < entry_id <= _MAX_BYTES_ID:
+        if last >= entry_id:
             raise ValueError
         last = entry_id
         if not flags & _DELETED:
@@ -187,9 +182,6 @@ def _decode_block(first: int, items: list[bytes]) -> Block:
         raise ValueError
     block.last, block.deleted = last, deleted
     return block
-
-
-_MAX_BYTES_ID = (1 << 128) - 1
 
 
 def _with_names(names: Sequence[bytes], values: list[bytes]) -> list[bytes]:
