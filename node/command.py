@@ -43,9 +43,11 @@ MOVABLE_KEYS = 1 << 20
 PROTECTED = 1 << 21
 ALL_DBS = 1 << 22
 SENTINEL = 1 << 23
-# Ours: on every row, for gates that must see each command; and on rows with subcommands.
+# Ours: on every row, for gates that must see each command; on rows with subcommands; and on rows
+# whose handlers may change what the gates let through.
 ANY = 1 << 24
 CONTAINER = 1 << 25
+STEERS = 1 << 26
 
 FLAG_NAMES = (
     (WRITE, b"write"),
@@ -458,7 +460,7 @@ def command(
             name=line.name,
             handler=handler,
             usage=line,
-            flags=flags | ANY,
+            flags=flags | ANY | (0 if _is_plain(line, group) else STEERS),
             group=group,
             since=since,
             low=line.low if arity is None else abs(arity),
@@ -478,6 +480,17 @@ def command(
         return handler
 
     return enter
+
+
+# Groups whose commands touch nothing but data.
+_DATA_GROUPS = frozenset(
+    ("string", "generic", "list", "hash", "set", "sorted-set", "stream", "bitmap")
+    + ("hyperloglog", "geo")
+)
+
+
+def _is_plain(usage: Usage, group: str) -> bool:
+    return group in _DATA_GROUPS or usage.name in (b"ping", b"echo", b"time", b"dbsize")
 
 
 def _is_single_key(specs: tuple[Keys, ...]) -> bool:

@@ -16,9 +16,9 @@ import attrs
 from node import gate
 from node.command import NO_AUTH, Row, find_row
 from node.persistence.log import BOTH, REPLICAS
-from node.replies import NO_REPLY, NOT_AUTHENTICATED, OK, PENDING, Encoded, ReplyError, Wait
+from node.replies import NO_REPLY, NOT_AUTHENTICATED, PENDING, Encoded, ReplyError, Status, Wait
 from node.resp import encode
-from node.session import REPLY_ON, REPLY_SKIP, REPLY_SKIP_NEXT, Session
+from node.session import REPLY_ON, REPLY_SKIP, REPLY_SKIP_NEXT, Session, session_gate
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -50,13 +50,14 @@ class Unit:
         self.effects += [(db, effect, audience) for effect in effects]
 
 
-def run(
-    node: "Node", session: Session, requests: list[list[bytes]], chunk: bytes | None = None
-) -> None:
+Batch = list[tuple[Session, list[list[bytes]], bytes | None]]
+
+
+def run(node: "Node", batch: Batch) -> None:
     """Run requests in order and queue their replies.
 
-    chunk: the very bytes the requests were parsed from, where known; they are logged as they are
-    when every request turns out to belong in the log as it came.
+    batch: sessions, each with what it asks and the very bytes that was parsed from, where known;
+    they are logged as they are when every request turns out to belong in the log as it came.
 
     What comes after MAX_OUTPUT bytes of large replies is kept in `session.requests`, until the
     client has read them: its driver calls node.resume then.
@@ -65,79 +66,100 @@ def run(
     keyspace = node.keyspace
     log = node.log
     blocking = node.blocking
+    pubsub = node.pubsub
     mine = node.topology.mine
-    dirty = start = keyspace.dirty
-    mark = log.mark() if chunk is not None and log.active else 0
-    reply = session.output.append
-    node.pubsub.current = session
-    keyspace.noting = not session.no_touch
-    output_left = MAX_OUTPUT
-    row: Row | None = None
+    dirty = keyspace.dirty
+    row: Row | None
     value: Any
-    rest = iter(requests)
-    for args in rest:
-        row = rows.get(args[0])
-        try:
-            if (
-                row is None
-                or row.flags & (session.gate | node.gate)
-                or not row.low <= len(args) <= row.high
-                or (mine is not None and not _is_here(node, mine, row, args))
-            ):
-                row, value = admit(node, session, args)
-                if row is not None:
+    for session, requests, chunk in batch:
+        if session.closing:
+            continue
+        start = dirty
+        mark = log.mark() if log.active else 0
+        gates = session.gate | node.gate
+        pubsub.current = session
+        reply = session.output.append
+        output_left = MAX_OUTPUT
+        row = None
+        rest = iter(requests)
+        for args in rest:
+            row = rows.get(args[0])
+            try:
+                if (
+                    row is not None
+                    and not row.flags & gates
+                    and row.low <= len(args) <= row.high
+                    and (mine is None or _is_here(node, mine, row, args))
+                ):
+                    row.calls += 1
                     value = row.handler(session, args)
+                else:
+                    row, value = _run_slowly(node, session, args)
+                    gates = session.gate | node.gate
+            except ReplyError as error:
+                value = fail(node, session, row, error)
+            except Exception:
+                value = crash(session, args)
+            if keyspace.dirty != dirty:
+                if log.active or session.effects is not None:
+                    finish(node, session, args)
+                if blocking.ready:
+                    blocking.serve()
+                if session.late:
+                    value = _with_late(session, value)
+                dirty = keyspace.dirty
+            kind = type(value)
+            if kind is Status:
+                reply(value.line)
+            elif kind is bytes:
+                size = len(value)
+                reply(b"$%d\r\n%b\r\n" % (size, value))
+                if size > LARGE_REPLY:
+                    output_left -= size
+            elif kind is int:
+                reply(b":%d\r\n" % value)
+            elif kind is Wait:
+                blocking.wait(session, value, args)
+                session.requests += rest
+                break
             else:
-                value = row.handler(session, args)
+                data = encode(value, session.protocol)
+                reply(data)
+                if len(data) > LARGE_REPLY:
+                    output_left -= len(data)
+            if session.closing:
+                break
+            if output_left < 0:
+                session.requests += rest
+                break
+        if row is not None:
+            session.last_row = row
+        if session.late:
+            session.output += session.late
+            session.late.clear()
+        if dirty != start and log.active:
+            log.writers.append(session)
+            if chunk is not None:
+                log.shorten(mark, requests, chunk)
+    pubsub.current = None
+
+
+def _run_slowly(node: "Node", session: Session, args: list[bytes]) -> tuple[Row | None, Any]:
+    """One request that needs a second look: its row, if it ran, and the reply."""
+    keyspace = node.keyspace
+    row, value = admit(node, session, args)
+    if row is not None:
+        row.calls += 1
+        keyspace.noting = not session.no_touch
+        try:
+            value = row.handler(session, args)
         except ReplyError as error:
             value = fail(node, session, row, error)
-        except Exception:
-            value = crash(session, args)
-        if keyspace.dirty != dirty:
-            if log.active or session.effects is not None:
-                finish(node, session, args)
-            if blocking.ready:
-                blocking.serve()
-            if session.late:
-                value = _with_late(session, value)
-            dirty = keyspace.dirty
-        if session.reply_mode != REPLY_ON:
-            value = _muted(session, value)
-        kind = type(value)
-        if value is OK:
-            reply(b"+OK\r\n")
-        elif kind is bytes:
-            size = len(value)
-            reply(b"$%d\r\n%b\r\n" % (size, value))
-            if size > LARGE_REPLY:
-                output_left -= size
-        elif kind is int:
-            reply(b":%d\r\n" % value)
-        elif kind is Wait:
-            blocking.wait(session, value, args)
-            session.requests += rest
-            break
-        else:
-            data = encode(value, session.protocol)
-            reply(data)
-            if len(data) > LARGE_REPLY:
-                output_left -= len(data)
-        if row is not None:
-            row.calls += 1
-        if output_left < 0 or session.closing:
-            if not session.closing:
-                session.requests += rest
-            break
-    if row is not None:
-        session.last_row = row
-    node.pubsub.current = None
-    if session.late:
-        session.output += session.late
-        session.late.clear()
-    if keyspace.dirty != start and log.active:
-        log.writers.append(session)
-        if chunk is not None:
-            log.shorten(mark, requests, chunk)
+        finally:
+            keyspace.noting = True
+    if session.reply_mode != REPLY_ON:
+        value = _muted(session, value)
+    return row, value
 
 
 def execute(node: "Node", session: Session, args: list[bytes]) -> Any:
@@ -323,4 +345,5 @@ def _muted(session: Session, value: Any) -> Any:
         session.reply_mode = REPLY_SKIP
     elif session.reply_mode == REPLY_SKIP:
         session.reply_mode = REPLY_ON
+    session.gate = session_gate(session)
     return NO_REPLY

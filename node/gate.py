@@ -14,6 +14,7 @@ from node.command import (
     NO_AUTH,
     NO_MULTI,
     STALE,
+    STEERS,
     WRITE,
     Row,
 )
@@ -55,7 +56,7 @@ _SUBSCRIBER_MAY = frozenset(
 
 def node_gate(node: "Node") -> int:
     """The flags that need a second look in the node's present state."""
-    flags = CONTAINER
+    flags = CONTAINER | STEERS
     if node.loading is not None or node.observe.monitors or node.is_stale():
         flags |= ANY
     if node.saves.forbids_writes():

@@ -20,13 +20,13 @@ from node.commands.hash_expiry import expire_due_fields
 from node.data.keyspace import EXPIRE, EXPIRED, Database, Keyspace
 from node.data.limits import Limits
 from node.disk import Disk, RealDisk
-from node.execute import Unit, run, run_again
+from node.execute import Batch, Unit, run, run_again
 from node.host import Host, Nowhere
 from node.housekeeper import Housekeeper
 from node.notifications import Notifications
 from node.observe import Observe
 from node.pause import Pause
-from node.persistence.loading import Loading, LoadError, load
+from node.persistence.loading import LoadError, Loading, load
 from node.persistence.log import Log
 from node.persistence.saves import Saves
 from node.pubsub import PubSub
@@ -177,7 +177,11 @@ class Node:
         self, session: Session, requests: list[list[bytes]], chunk: bytes | None = None
     ) -> None:
         """Run a client's requests."""
-        run(self, session, requests, chunk)
+        run(self, [(session, requests, chunk)])
+
+    def run_all(self, batch: Batch) -> None:
+        """Run the requests of several clients."""
+        run(self, batch)
 
     def run_again(self, session: Session, args: list[bytes]) -> Any:
         """Run the command of a client that waits for keys once more."""
@@ -208,7 +212,7 @@ class Node:
             resumed, self._resumed = self._resumed, []
             for session in resumed:
                 requests, session.requests = session.requests, []
-                run(self, session, requests)
+                run(self, [(session, requests, None)])
                 session.flag()
         self.role.before_log()
         self.log.flush()

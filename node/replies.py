@@ -22,12 +22,16 @@ class ReplyError(Exception):
 
 
 class Status:
-    """A simple string such as OK. Not bytes: a status inside a list must not pass for a bulk."""
+    """A simple string such as OK. Not bytes: a status inside a list must not pass for a bulk.
 
-    __slots__ = ("text",)
+    line: its form on the wire, in both protocols.
+    """
+
+    __slots__ = ("line", "text")
 
     def __init__(self, text: bytes) -> None:
         self.text = text
+        self.line = b"+%b\r\n" % text
 
     def __repr__(self) -> str:
         return f"Status({self.text!r})"

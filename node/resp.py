@@ -79,15 +79,17 @@ class RequestParser:
             reader.feed(data)
             whole = True
             try:
-                requests = [reader.gets()]
+                first = reader.gets()
+                _join(first)  # TypeError for whatever is no list of bytes
+                requests = [first]
                 if reader.has_data():
                     reader.feed(_END)
                     requests += iter(reader.gets, False)
                     whole = requests[-1] == 1
                     if whole:
                         requests.pop()
-                for request in requests:
-                    _join(request)  # TypeError for whatever is no list of bytes
+                    for request in requests:
+                        _join(request)
             except (hiredis.ProtocolError, TypeError):
                 self._reader = hiredis.Reader(notEnoughData=False)
                 return self._feed_strict(data)
@@ -455,7 +457,7 @@ _ENCODERS: dict[type, Any] = {
     list: _encode_list,
     tuple: lambda value, protocol: _encode_list(list(value), protocol),
     dict: _encode_dict,
-    Status: lambda value, protocol: b"+%b\r\n" % value.text,
+    Status: lambda value, protocol: value.line,
     Members: _encode_members,
     Pairs: _encode_pairs,
     Push: _encode_push,

@@ -86,14 +86,26 @@ class Session:
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client, and run what they complete."""
-        parser = self.parser
-        requests = parser.feed(data)
+        requests = self.accept(data)
+        if requests:
+            self.node.run(self, requests, self.parser.verbatim)
+        if self.parser.error is not None:
+            self.reject_input()
+
+    def accept(self, data: bytes) -> list[list[bytes]]:
+        """Take bytes from the client; the requests to run now. For drivers that run those of many
+        clients together, and then call `reject_input` if `parser.error` is set."""
+        requests = self.parser.feed(data)
         self.bytes_in += len(data)
         self.active_ms = self.node.now_ms
-        if self.waiting is not None or self.requests:
-            self.requests += requests
-        elif requests:
-            self.node.run(self, requests, parser.verbatim)
+        if self.waiting is None and not self.requests:
+            return requests
+        self.requests += requests
+        return []
+
+    def reject_input(self) -> None:
+        """End the connection for what could not be understood."""
+        parser = self.parser
         if parser.error is not None and not self.closing and self.waiting is None:
             self._fail(parser)
 
@@ -163,5 +175,7 @@ def session_gate(session: Session) -> int:
         or session.transaction is not None
         or (session.kind == PUBSUB and session.protocol == 2)
         or session.asking
+        or session.no_touch
+        or session.reply_mode != REPLY_ON
     )
     return ANY if special else 0

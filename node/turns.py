@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from node.execute import Batch
 from node.session import Session
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ UNSENT_MAX = 64 * 1024 * 1024  # bytes; a client that owes more reading than thi
 HELD_MAX = 1024 * 1024  # bytes of requests kept for a client that waits
 _READ = select.EPOLLIN | select.EPOLLRDHUP
 _GONE = select.EPOLLERR | select.EPOLLHUP
+_OTHER = ~select.EPOLLIN
 
 
 @attrs.define(eq=False)
@@ -158,6 +160,7 @@ class Turns:
     def _read(self, events: list[tuple[int, int]]) -> list[Connection]:
         """Read and run what has come in; the connections that may have output."""
         ready: list[Connection] = []
+        batch: Batch = []
         connections = self._connections
         for fd, event in events:
             connection = connections.get(fd)
@@ -165,36 +168,34 @@ class Turns:
                 if fd == self._wakeup:
                     os.eventfd_read(fd)
                 continue
-            if event == 1:  # EPOLLIN alone: the common case
-                try:
-                    data = connection.recv(READ_SIZE)  # type: ignore[operator]
-                except OSError as error:
-                    self._failed(connection, error)
-                    continue
-                if data:
-                    ready.append(connection)
-                    connection.session.receive(data)
-                    continue
-            self._unusual(connection, event, ready)
-        return ready
-
-    def _unusual(self, connection: Connection, event: int, ready: list[Connection]) -> None:
-        """The end of a stream, an error, or room for what is unsent."""
-        if event & select.EPOLLOUT:
-            ready.append(connection)
-        if not event & _READ and not event & _GONE:
-            return
-        if event != 1 and event & select.EPOLLIN:
+            if event & _OTHER and not self._has_more(connection, event, ready):
+                continue
             try:
                 data = connection.recv(READ_SIZE)  # type: ignore[operator]
             except OSError as error:
                 self._failed(connection, error)
-                return
-            if data:
-                ready.append(connection)
-                connection.session.receive(data)
-                return
-        self._close(connection)
+                continue
+            if not data:
+                self._close(connection)
+                continue
+            session = connection.session
+            requests = session.accept(data)
+            if requests:
+                batch.append((session, requests, session.parser.verbatim))
+            ready.append(connection)
+        self.node.run_all(batch)
+        for connection in ready:
+            if connection.session.parser.error is not None:
+                connection.session.reject_input()
+        return ready
+
+    def _has_more(self, connection: Connection, event: int, ready: list[Connection]) -> bool:
+        """Whether to read on an unusual event: room for what is unsent, the end, an error."""
+        if event & select.EPOLLOUT:
+            ready.append(connection)
+        if not event & select.EPOLLIN and event & (select.EPOLLRDHUP | _GONE):
+            self._close(connection)
+        return bool(event & select.EPOLLIN)
 
     def _write(self, ready: list[Connection]) -> None:
         """Send what each of these is owed."""

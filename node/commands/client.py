@@ -6,7 +6,7 @@ from node.commands.client_filter import CAPABILITIES, describe, selected
 from node.commands.connection import client_name
 from node.commands.help import help_text
 from node.replies import NO_REPLY, OK, SYNTAX, Members, ReplyError, Verbatim
-from node.session import REPLY_OFF, REPLY_ON, REPLY_SKIP_NEXT, Session
+from node.session import REPLY_OFF, REPLY_ON, REPLY_SKIP_NEXT, Session, session_gate
 
 _COMMON = NOSCRIPT | LOADING | STALE
 _ALL_NODES = (b"request_policy:all_nodes", b"response_policy:all_succeeded")
@@ -160,15 +160,14 @@ def client_reply(session: Session, args: list[bytes]):
     mode = args[2].upper()
     if mode == b"ON":
         session.reply_mode = REPLY_ON
-        return OK
-    if mode == b"OFF":
+    elif mode == b"OFF":
         session.reply_mode = REPLY_OFF
-    elif mode == b"SKIP":
-        if session.reply_mode != REPLY_OFF:
-            session.reply_mode = REPLY_SKIP_NEXT
-    else:
+    elif mode != b"SKIP":
         raise SYNTAX
-    return NO_REPLY
+    elif session.reply_mode != REPLY_OFF:
+        session.reply_mode = REPLY_SKIP_NEXT
+    session.gate = session_gate(session)
+    return OK if mode == b"ON" else NO_REPLY
 
 
 @command(
@@ -194,6 +193,7 @@ def client_no_evict(session: Session, args: list[bytes]):
 def client_no_touch(session: Session, args: list[bytes]):
     """Makes the connection's reads leave no trace in when a key was last used."""
     session.no_touch = _on_or_off(args[2])
+    session.gate = session_gate(session)
     return OK
 
 

@@ -564,7 +564,10 @@ def _add(session: Session, key: bytes, increment: int) -> int:
     number += increment
     if not INT64_MIN <= number <= INT64_MAX:
         raise OVERFLOW
-    db.replace(key, number)
+    if value is None:
+        db.replace(key, number)
+    else:
+        db.overwrite(key, number)
     db.touch(key, b"incrby", STRING)
     return number
 
