@@ -484,8 +484,10 @@ def command(
 
 # Groups whose commands touch nothing but data.
 _DATA_GROUPS = frozenset(
-    ("string", "generic", "list", "hash", "set", "sorted-set", "stream", "bitmap")
-    + ("hyperloglog", "geo")
+    (
+        *("string", "generic", "list", "hash", "set", "sorted-set"),
+        *("stream", "bitmap", "hyperloglog", "geo"),
+    )
 )
 
 
