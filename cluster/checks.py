@@ -131,7 +131,7 @@ class Epochs:
         view = process.core.view
         votes = sum(vote == process.id for vote in self.votes.get(epoch, {}).values())
         demand(
-            votes >= view.quorum,
+            2 * votes > view.voters,
             "elected by a majority",
             f"{process.place} is promoted in epoch {epoch} with {votes} votes of {view.voters}",
         )

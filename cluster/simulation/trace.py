@@ -9,9 +9,13 @@ import attrs
 
 @attrs.define(eq=False)
 class Trace:
-    """digest: differs as soon as anything has gone otherwise. lines: kept if not None."""
+    """digest: differs as soon as anything has gone otherwise. lines: kept if not None.
+
+    in_full: with what the nodes log.
+    """
 
     lines: list[str] | None = None
+    in_full: bool = True
     _digest: Any = attrs.field(factory=lambda: blake2b(digest_size=16))
 
     def note(self, elapsed: int, who: str, what: str) -> None:
@@ -23,7 +27,7 @@ class Trace:
 
     def remark(self, elapsed: int, who: str, what: str) -> None:
         """A line for people only."""
-        if self.lines is not None:
+        if self.lines is not None and self.in_full:
             self.lines.append(f"{elapsed:>7} {who:<3} {what}".rstrip())
 
     def count(self, elapsed: int, who: str, data: bytes) -> None:
