@@ -43,6 +43,7 @@ EVICTED = 1 << 7
 STREAM = 1 << 8
 NEW = 1 << 10
 MISS = 1 << 11
+NO_EVENT = 0  # a change of which there is nothing to notify
 # With a class: the key's value counts as unchanged for WATCH, caches and clients that wait for it.
 UNWATCHED = 1 << 16
 

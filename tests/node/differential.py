@@ -14,7 +14,7 @@ import hiredis
 
 from node.clock import SystemClock
 from node.config import Config
-from node.data.keyspace import EXPIRED, Database
+from node.data.keyspace import EXPIRED, NO_EVENT, Database
 from node.node import Node
 from node.session import Session
 
@@ -44,7 +44,8 @@ class Ours:
 
     def _note(self, db: Database, key: bytes, event: bytes, kind: int) -> None:
         assert kind == EXPIRED or event != b"expired"
-        self.events.append((db.index, event, key))
+        if kind != NO_EVENT:
+            self.events.append((db.index, event, key))
 
     def raw(self, *command: Word) -> bytes:
         """The reply as it goes over the wire."""
