@@ -234,6 +234,8 @@ class _Reader:
             folded = _fold_repeats(alternatives[0])
             if len(folded) == 1 and isinstance(folded[0], Group) and folded[0].multiple:
                 alternatives, multiple = list(folded[0].alternatives), True  # [x y [x y ...]]
+            else:
+                alternatives = [folded]
         return Group(tuple(alternatives), optional=end == "]", multiple=multiple)
 
 

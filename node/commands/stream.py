@@ -220,7 +220,7 @@ def _range(session: Session, args: list[bytes], start: int, end: int, reverse: b
 
 
 @command(
-    "XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]",
+    "XREAD [COUNT count] [BLOCK milliseconds] <STREAMS key [key ...] id [id ...]>",
     flags=READONLY | BLOCKING,
     group="stream",
     since="5.0.0",
@@ -296,7 +296,8 @@ def xdel(session: Session, args: list[bytes]) -> int:
 
 
 @command(
-    "XTRIM key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]",
+    "XTRIM key <<MAXLEN | MINID> [= | ~] threshold [LIMIT count]>",
+    arity=-4,
     flags=WRITE,
     group="stream",
     since="5.0.0",

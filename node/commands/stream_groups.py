@@ -275,8 +275,8 @@ def _log(session: Session, effects: list[_Effects]) -> None:
 
 
 @command(
-    "XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key "
-    "[key ...] id [id ...]",
+    "XREADGROUP <GROUP group consumer> [COUNT count] [BLOCK milliseconds] [NOACK] <STREAMS key "
+    "[key ...] id [id ...]>",
     flags=WRITE | BLOCKING,
     group="stream",
     since="5.0.0",

@@ -23,7 +23,7 @@ def xinfo(session: Session, args: list[bytes]) -> None:
 
 
 @command(
-    "XINFO STREAM key [FULL [COUNT count]]",
+    "XINFO STREAM key [<FULL> [COUNT count]]",
     flags=READONLY,
     group="stream",
     since="5.0.0",
