@@ -356,6 +356,10 @@ class Primary:
         if (hard and owed > hard) or too_long:
             self.drop(replica, f"it has not taken {owed} bytes, more than its output limit")
 
+    def expect_replicas(self) -> None:
+        """There is a backlog for replicas that may come back: its time to live begins now."""
+        self._alone_since_ms = self.node.now_ms
+
     def _forget_backlog(self) -> None:
         """Without replicas for repl-backlog-ttl, a primary keeps no backlog."""
         node = self.node

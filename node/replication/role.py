@@ -93,6 +93,7 @@ class Role:
         self.history.adopt(id)
         node.log.restart(offset)
         node.log.keep_backlog(node.config.repl_backlog_size)
+        self.primary.expect_replicas()
         if node.is_to_follow():
             self.resumes_in_db = db
             node.log.follow(True)
