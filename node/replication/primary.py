@@ -333,9 +333,10 @@ class Primary:
 
     def _keep_alive(self) -> None:
         """A newline tells those who wait for a snapshot that they are not forgotten."""
-        unannounced = self.snapshot is not None and not self.snapshot.begun
+        snapshot = self.snapshot
+        unannounced = snapshot.replicas if snapshot is not None and not snapshot.begun else []
         for replica in self.replicas:
-            if replica.state == WAITING or (unannounced and replica in self.snapshot.replicas):
+            if replica.state == WAITING or replica in unannounced:
                 replica.queue(b"\n")
 
     def _check(self, replica: Replica) -> None:
