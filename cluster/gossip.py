@@ -83,10 +83,7 @@ class Gossip:
         node = link.node
         assert node is not None
         link.up = True
-        waiting_since = node.ping_sent
         self.speaker.ping(link, m.MEET if node.flags & MEET else m.PING)
-        # A ping still unanswered when the last link broke keeps its age.
-        node.ping_sent = waiting_since or node.ping_sent
 
     def link_down(self, link: Link) -> None:
         """A link ended, or couldn't be opened. One that worked is opened again at once."""
@@ -455,7 +452,10 @@ class Gossip:
             and now - max(node.ping_sent, node.data_received) > timeout // 2
         ):
             self.close(link)
-        if node.connected and not node.ping_sent and now - node.pong_received > timeout // 4:
+        # A ping may get lost: while others of its node's messages come, it is repeated.
+        is_lost = node.ping_sent and now - node.pinged > timeout // 2
+        is_idle = not node.ping_sent and now - node.pong_received > timeout // 4
+        if node.connected and (is_lost or is_idle):
             self.speaker.ping(node.link)
         self.failure.check_silence(node)
 

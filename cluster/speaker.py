@@ -61,7 +61,9 @@ class Speaker:
         node = link.node
         if node is not None and not link.inbound:
             if kind == m.PING:
-                node.ping_sent = self.desk.now
+                # What is still unanswered keeps its age.
+                node.ping_sent = node.ping_sent or self.desk.now
+                node.pinged = self.desk.now
             elif kind == m.MEET:
                 node.meet_sent = self.desk.now
         extensions = None

@@ -84,7 +84,9 @@ class Node:
     slots: int = field(default=0, repr=to_text)
     offset: int = 0
     created: int = 0
+    # When the ping was sent that is still unanswered, and when the latest one was.
     ping_sent: int = 0
+    pinged: int = 0
     pong_received: int = 0
     data_received: int = 0
     meet_sent: int = 0
