@@ -233,16 +233,12 @@ def damaged(data: bytes, how: str) -> bytes:
     match how:
         case "cut":
             return data[: len(data) // 2]
-        case "without its end":
-            return data[:-9]
         case "flipped":
             return data[:-30] + bytes([data[-30] ^ 1]) + data[-29:]
-        case "longer":
-            return data + b"x"
-    return b"nothing of the kind"
+    return data + b"x"
 
 
-@pytest.mark.parametrize("how", ["cut", "without its end", "flipped", "longer", "strange"])
+@pytest.mark.parametrize("how", ["cut", "flipped", "longer"])
 def test_a_broken_file_ends_the_start(our_server, how):
     server = our_server()
     server.call("MSET", *[word for number in range(100) for word in (f"key:{number}", "value")])
