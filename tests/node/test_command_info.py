@@ -1,56 +1,16 @@
 """COMMAND and its subcommands: the whole table, compared with a real server's."""
 
-from typing import Any
-
 import hiredis
+from command_info import ON_PURPOSE, by_name, differences
 from local import local_node
 
 from node.command import TABLE, every_row
 
-# What differs on purpose: (command, field) -> why.
-ON_PURPOSE = {
-    (b"debug", "arguments"): "the subcommands are named, which a real server does not do",
-}
-FIELDS = ("arity", "flags", "range", "categories", "tips", "keys")
-
-
-def described(rows: list[Any]) -> dict[bytes, dict[str, Any]]:
-    """By name, what COMMAND INFO says of each command and subcommand; order made to not matter."""
-    found: dict[bytes, dict[str, Any]] = {}
-    for name, arity, flags, first, last, step, categories, tips, keys, subcommands in rows:
-        found[name] = {
-            "arity": arity,
-            "flags": sorted(map(str, flags)),
-            "range": (first, last, step),
-            "categories": sorted(map(str, categories)),
-            "tips": sorted(tips),
-            "keys": [key_spec(spec) for spec in keys],
-        }
-        found.update(described(subcommands))
-    return found
-
-
-def key_spec(flat: list[Any]) -> dict[bytes, Any]:
-    spec = by_name(flat)
-    spec.pop(b"notes", None)  # for people, in everybody's own words
-    spec[b"flags"] = sorted(map(str, spec[b"flags"]))
-    return spec
-
-
-def by_name(flat: list[Any]) -> dict[bytes, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
 
 def test_describes_commands_as_a_real_server_does(valkey_server, connect):
-    theirs = described(connect(valkey_server().port).one("COMMAND"))
-    ours = described(local_node().client().call("COMMAND"))
-    differences = [
-        f"{name.decode()} {field}: ours {about[field]}, real {theirs.get(name, {}).get(field)}"
-        for name, about in ours.items()
-        for field in FIELDS
-        if (name, field) not in ON_PURPOSE and about[field] != theirs.get(name, {}).get(field)
-    ]
-    assert not differences, "\n".join(differences)
+    theirs = connect(valkey_server().port).one("COMMAND")
+    found = list(differences(local_node().client().call("COMMAND"), theirs))
+    assert not found, "\n".join(found)
 
 
 def test_docs_say_when_and_what_for(valkey_server, connect):
