@@ -75,6 +75,16 @@ class BigNumber:
         self.value = value
 
 
+class Decimal:
+    """The text of a double that is to be shown with these very digits: a double in RESP3, a bulk
+    string in RESP2."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
 class Encoded:
     """Replies that are on the wire's form already; several of them may be joined here."""
 

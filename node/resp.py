@@ -21,6 +21,7 @@ from node.replies import (
     NO_REPLY,
     NULL_ARRAY,
     BigNumber,
+    Decimal,
     Encoded,
     Members,
     Pairs,
@@ -447,6 +448,10 @@ def _encode_big_number(value: BigNumber, protocol: int) -> bytes:
     return b"(%b\r\n" % text if protocol == 3 else _encode_bytes(text, protocol)
 
 
+def _encode_decimal(value: Decimal, protocol: int) -> bytes:
+    return b",%b\r\n" % value.text if protocol == 3 else _encode_bytes(value.text, protocol)
+
+
 _ENCODERS: dict[type, Any] = {
     type(None): _encode_none,
     int: lambda value, protocol: b":%d\r\n" % value,
@@ -463,6 +468,7 @@ _ENCODERS: dict[type, Any] = {
     Push: _encode_push,
     Verbatim: _encode_verbatim,
     BigNumber: _encode_big_number,
+    Decimal: _encode_decimal,
     Encoded: lambda value, protocol: value.data,
     ReplyError: lambda value, protocol: encode_error(value),
     type(NO_REPLY): lambda value, protocol: b"",

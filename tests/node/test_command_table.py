@@ -7,7 +7,7 @@ from differential import Pair, decoded
 
 from node.command import every_row
 
-GROUPS = ("string", "bitmap", "generic", "stream")
+GROUPS = ("string", "bitmap", "generic", "stream", "hyperloglog", "geo")
 MORE = (b"dbsize", b"flushdb", b"flushall", b"swapdb")
 ROWS = [row for row in every_row() if row.group in GROUPS or row.name in MORE]
 
