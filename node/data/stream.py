@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import pairwise
 
 from node.data.consumers import MAX_ID, UNKNOWN, Group
 from node.data.limits import LISTPACK_OVERHEAD, Limits
@@ -233,8 +233,8 @@ class Stream:
         return found
 
     def _up(self, start: int, end: int) -> Iterator[Block]:
-        first = max(bisect_right(self.starts, start) - 1, 0)
-        for block in islice(self.blocks, first, None):
+        for i in range(max(bisect_right(self.starts, start) - 1, 0), len(self.blocks)):
+            block = self.blocks[i]
             if block.first > end:
                 return
             yield block

@@ -9,7 +9,7 @@ Importing this module enters its encoder and decoders in the tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from struct import Struct
 
 from node.data.consumers import Consumer, Group, PendingList
@@ -158,19 +158,20 @@ def _decode_block(first: int, items: list[bytes]) -> Block:
     block = Block(first, names)
     ids, kept = block.ids, block.fields
     ms, sequence = first >> 64, first & SEQUENCE_MAX
+    form = [part for name in names for part in (name, b"")]
     last = -1
     at, end = 4 + width, len(items)
     while at < end:
         flags = int(items[at])
         entry_id = ((ms + int(items[at + 1])) & SEQUENCE_MAX) << 64
         entry_id |= (sequence + int(items[at + 2])) & SEQUENCE_MAX
-        at += 3
         if flags & _SAME_FIELDS:
-            fields: Sequence[bytes] = _with_names(names, items[at : at + width])
-            at += width + 1
+            fields = form.copy()
+            fields[1::2] = items[at + 3 : at + 3 + width]
+            at += width + 4
         else:
-            stop = at + 1 + 2 * int(items[at])
-            fields = items[at + 1 : stop]
+            stop = at + 4 + 2 * int(items[at + 3])
+            fields = items[at + 4 : stop]
             at = stop + 1
         if last >= entry_id:
             raise ValueError
@@ -182,14 +183,6 @@ def _decode_block(first: int, items: list[bytes]) -> Block:
         raise ValueError
     block.last, block.deleted = last, deleted
     return block
-
-
-def _with_names(names: Sequence[bytes], values: list[bytes]) -> list[bytes]:
-    """Names and values in turn; ValueError unless they are as many."""
-    flat = [b""] * (2 * len(names))
-    flat[::2] = names
-    flat[1::2] = values
-    return flat
 
 
 def _read_group(buffer: bytes, at: int, value: Stream, kind: int) -> int:
