@@ -183,20 +183,19 @@ class Server:
             while_loading: list[Task] = [self._accept_all, self.turns.serve, self._keep_time]
             for task in while_loading:
                 nursery.start_soon(task)
-            await self._load()
-            if not self._stopping.is_set():
+            if await self._load():
                 for task in (self.links.serve, *self.tasks):
                     nursery.start_soon(task)
                 self._say_ready()
                 collect_little()
-            await self._stopping.wait()
-            self.turns.pump()  # last replies
+                await self._stopping.wait()
+                self.turns.pump()  # last replies
             nursery.cancel_scope.cancel()
         self._close()
 
-    async def _load(self) -> None:
-        """Load the node's file; clients that come meanwhile are told so. Ends the process if the
-        file is broken."""
+    async def _load(self) -> bool:
+        """Load the node's file; clients that come meanwhile are told so. False if the process is
+        to end: the file is broken, or somebody wants it to."""
         node = self.node
         gc.disable()  # all that is made now stays
         try:
@@ -204,7 +203,7 @@ class Server:
             since = trio.current_time()
             for _ in load(node, node.config.dbfilename):
                 if self._stopping.is_set():
-                    return
+                    return False
                 if trio.current_time() - since >= LOADING_MS / 1000:
                     node.end_turn()
                     await trio.lowlevel.checkpoint()
@@ -214,8 +213,10 @@ class Server:
         except LoadError as error:
             _log.error("%s", error)
             self.stop(1)
+            return False
         finally:
             gc.enable()
+        return not self._stopping.is_set()
 
     def _say_ready(self) -> None:
         if self.node.config.port:

@@ -103,7 +103,7 @@ def shutdown(session: Session, args: list[bytes]):
     save = True if b"SAVE" in words else False if b"NOSAVE" in words else None
     node.shutdown.begin(Wish(save, now=b"NOW" in words, force=b"FORCE" in words))
     outcome = node.shutdown.outcome()
-    return Wait(node.shutdown.outcome) if outcome is PENDING else outcome
+    return Wait(node.shutdown.outcome, held_command=True) if outcome is PENDING else outcome
 
 
 def _check_cluster_words(session: Session, words: set[bytes]) -> None:

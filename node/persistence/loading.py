@@ -45,17 +45,20 @@ class Loading:
 def load(node: "Node", name: str, *, resumes: bool = True) -> Iterator[None]:
     """Put a file's data into the node, which is empty.
 
-    resumes: the node goes on with the history that the file tells of. A step is a turn's work, inside begin_turn and end_turn. No file is no data. Raises LoadError,
-    with a part of the data in the node: it must not be used.
+    resumes: the node goes on with the history that the file tells of. A step is a turn's work,
+    inside begin_turn and end_turn. No file is no data. Raises LoadError; the node is empty then,
+    and so it is if the steps are not gone to the end.
     """
     if not node.disk.exists(name):
         return
+    whole = False
     try:
         file = node.disk.open(name)
         node.loading = Loading(node.keyspace.now_ms, file.size())
         node.refresh_gate()
         loader = yield from _read(node, file)
         _take_over(node, loader, resumes)
+        whole = True
     except OSError as error:
         text = f"Fatal error: can't open the RDB file {name} for reading: {error.strerror}"
         raise LoadError(text) from None
@@ -65,6 +68,8 @@ def load(node: "Node", name: str, *, resumes: bool = True) -> Iterator[None]:
             "Terminating server after rdb file reading failure."
         ) from None
     finally:
+        if not whole:
+            node.keyspace.flush()
         node.loading = None
         node.refresh_gate()
 

@@ -128,6 +128,21 @@ def test_a_damaged_file_is_refused_wherever_it_is_damaged():
                 started(disk, databases=1)
 
 
+def test_of_a_file_that_is_not_read_to_its_end_nothing_is_kept():
+    disk = SimulatedDisk(random.Random(1))
+    local = node_on(disk, loading_process_events_interval_bytes=1024)
+    local.client().call("MSET", *[word for i in range(500) for word in (f"key:{i}", "value")])
+    assert local.node.saves.save()
+    steps = load(
+        (again := node_on(disk, loading_process_events_interval_bytes=1024)).node, "dump.rdb"
+    )
+    next(steps)
+    assert len(again.node.keyspace[0]) > 0
+    assert str(again.client().call("GET", "key:1")).startswith("LOADING")
+    steps.close()
+    assert len(again.node.keyspace[0]) == 0 and again.node.loading is None
+
+
 def test_a_key_that_is_there_twice_is_a_broken_file():
     local = local_node()
     twice = [(0, b"a", b"1", None, None, None), (0, b"a", b"2", None, None, None)]
