@@ -60,6 +60,7 @@ class End:
     keepalive_ms: int | None = None
     broken: bool = False  # what is under way is lost
     vanished: bool = False  # its machine has lost power, and knows nothing of it any more
+    missed: bool = False  # something came for it after that
     held: list[bytes | None] = attrs.field(factory=list)  # waits for a cut to be mended
     last_arrival: int = 0  # of what was sent from here
     since: int = 0  # its owner has it
@@ -99,10 +100,16 @@ class End:
         if self.broken:
             return
         if self.vanished:
-            if self.network.has_power(self.owner.place) and self.other.open:
-                self.other.reset("reset by a machine that was restarted")
+            self.missed = True
+            if self.network.has_power(self.owner.place):
+                self.deny()
         elif self.open:
             self.owner.handle(partial(self._take, piece))
+
+    def deny(self) -> None:
+        """The machine, restarted, says that it knows of no such connection."""
+        if self.other.open and not self.other.broken:
+            self.other.reset("reset by a machine that was restarted")
 
     def _take(self, piece: bytes | None) -> None:
         if not self.open:
@@ -305,4 +312,8 @@ class Network:
             end.reset("no answer to keepalive probes")
 
     def regain_power(self, place: str) -> None:
+        """A machine is back; what was sent to it meanwhile is sent again, and denied."""
         self.without_power.pop(place, None)
+        for end in list(self.ends):
+            if end.missed and end.owner.place == place:
+                end.deny()
