@@ -42,18 +42,18 @@ class Children:
         pid = child.fork(lambda: work(os.getpid()), ())
         self.node.observe.forked((time.perf_counter_ns() - started) // 1000)
         self._done[pid] = done
-        self._nursery.start_soon(self._wait, pid)
+        # Opened before anybody can reap the child: its id may be another's afterwards.
+        self._nursery.start_soon(self._wait, pid, os.pidfd_open(pid), done)
         return pid
 
-    async def _wait(self, pid: int) -> None:
-        descriptor = os.pidfd_open(pid)
+    async def _wait(self, pid: int, descriptor: int, done: Done) -> None:
         try:
             await trio.lowlevel.wait_readable(descriptor)
         finally:
             os.close(descriptor)
-        done = self._done.pop(pid, None)
-        if done is None:
-            return  # it was cancelled, and its id may be another's by now
+        if self._done.get(pid) is not done:
+            return  # it was cancelled
+        del self._done[pid]
         code = child.reap(pid)
         self.node.begin_turn()
         done(code)

@@ -114,7 +114,7 @@ def test_a_snapshot_in_the_background_holds_the_moment_of_its_start(our_server, 
     assert again(server).call("MGET", "k0", "k4") == [b"before"] * 2
 
 
-def test_a_snapshot_can_be_cancelled_or_killed(our_server):
+def test_a_snapshot_can_be_cancelled_or_killed(our_server, connect):
     server = our_server(*SLOW)
     server.call("MSET", *[word for number in range(50) for word in (f"k{number}", "v")])
     assert str(server.call("BGSAVE", "CANCEL")).startswith("ERR Background saving is currently not")
@@ -123,6 +123,8 @@ def test_a_snapshot_can_be_cancelled_or_killed(our_server):
     assert server.call("BGSAVE", "CANCEL") == b"Background saving cancelled"
     assert not Path(f"/proc/{child}").exists()
     assert persistence(server)["rdb_last_bgsave_status"] == "ok"
+    at_once = connect(server.port).ask(*[("BGSAVE",), ("BGSAVE", "CANCEL")] * 3)
+    assert at_once == [b"Background saving started", b"Background saving cancelled"] * 3
     server.call("BGSAVE")
     os.kill(saving_child(server), signal.SIGKILL)
     wait_until(lambda: persistence(server)["rdb_last_bgsave_status"] == "err", "it is noticed")
