@@ -39,7 +39,8 @@ DEFAULT_BULK_MAX = 512 * 1024 * 1024
 
 _STAR = 0x2A
 _NEWLINE = 0x0A
-_odd_header = re.compile(rb"\*(?![1-9]\d{0,4}\r\n\$)").search
+# A `*` that ends a line is an argument, as in XADD and KEYS; as a header hiredis refuses it.
+_odd_header = re.compile(rb"\*(?!\r\n|[1-9]\d{0,4}\r\n\$)").search
 _join = b"".join
 # Comes out of hiredis as a value of its own only where no request is under way. (That its buffer
 # is empty says nothing: a request may have been cut right after one of its arguments.)

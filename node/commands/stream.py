@@ -113,14 +113,28 @@ def xadd(session: Session, args: list[bytes]) -> bytes | None:
         db.replace(key, value)
     shown = show_id(entry_id)
     db.touch(key, b"xadd", STREAM)
-    effect = args
-    if addition is None or addition.entry_id is None or addition.any_sequence:
-        effect = [*args[:at], shown, *fields]
-    if addition is not None and addition.trimming.is_given():
-        effect = _trim(session, value, addition.trimming, effect)
-    if effect is not args:
-        session.effects = [effect]
+    if addition is not None and addition.trimming.is_given() and addition.trimming.apply(value):
+        db.touch(key, b"xtrim", STREAM)
+    if session.node.log.active:
+        session.effects = _exact(args, addition, shown, value)
     return shown
+
+
+def _exact(
+    args: list[bytes], addition: _Addition | None, shown: bytes, value: Stream
+) -> list[list[bytes]] | None:
+    """What to log of an XADD that would do something else at another time or place."""
+    if addition is None:
+        return [[*args[:2], shown, *args[3:]]]
+    is_generated = addition.entry_id is None or addition.any_sequence
+    if not (is_generated or addition.trimming.whole_blocks):
+        return None
+    effect = args.copy()
+    if is_generated:
+        effect[addition.at] = shown
+    if addition.trimming.whole_blocks:
+        addition.trimming.make_exact(effect, value)
+    return [effect]
 
 
 def _parse_addition(session: Session, args: list[bytes]) -> _Addition:
@@ -157,17 +171,6 @@ def _new_id(value: Stream, addition: _Addition | None, now_ms: int) -> int:
     if entry_id <= value.last_id:
         raise _SMALL_ID
     return entry_id
-
-
-def _trim(session: Session, value: Stream, trimming: Trimming, args: list[bytes]) -> list[bytes]:
-    """Trim after an addition; what to log instead of `args`, where that is something else."""
-    if trimming.apply(value):
-        session.db.touch(args[1], b"xtrim", STREAM)
-    if not trimming.whole_blocks:
-        return args
-    effect = args.copy()
-    trimming.make_exact(effect, value)
-    return effect
 
 
 # --- reading --------------------------------------------------------------------------------------

@@ -46,6 +46,15 @@ def test_trusted_or_not_small_requests_are_the_same(sent):
     assert feed_all(parser, [data]) == sent
 
 
+def test_a_star_as_an_argument_takes_the_fast_way():
+    parser = RequestParser()
+    chunk = encode_request([b"XADD", b"s", b"*", b"field", b"value"])
+    assert parser.feed(chunk) == [[b"XADD", b"s", b"*", b"field", b"value"]]
+    assert parser.verbatim == chunk
+    assert parser.feed(chunk + b"*\r\n") == [[b"XADD", b"s", b"*", b"field", b"value"]]
+    assert parser.error is not None
+
+
 def test_verbatim_is_the_chunk_only_where_it_holds_nothing_else():
     parser = RequestParser()
     chunk = encode_request([b"SET", b"a", b"1"]) * 3
