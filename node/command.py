@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from node.replies import SYNTAX, ReplyError, wrong_arity
+from node.replies import SYNTAX, ReplyError, printed, wrong_arity
 
 # Flags, as COMMAND INFO names them. Plain ints: an IntFlag's `&` costs a microsecond.
 WRITE = 1 << 0
@@ -597,12 +597,13 @@ def unknown_command(args: Sequence[bytes]) -> ReplyError:
     for arg in args[1:]:
         if len(shown) >= 128:
             break
-        shown += b"'%b' " % arg.partition(b"\0")[0][: 128 - len(shown)]
-    name = args[0].partition(b"\0")[0][:128]
+        shown += b"'%b' " % printed(arg)[: 128 - len(shown)]
+    name = printed(args[0])[:128]
     text = b"ERR unknown command '%b', with args beginning with: %b" % (name, shown)
     return ReplyError(text)
 
 
 def unknown_subcommand(row: Row, word: bytes) -> ReplyError:
     """The answer where a container does not know the second word."""
-    return ReplyError(b"ERR unknown subcommand '%b'. Try %b HELP." % (word[:128], row.name.upper()))
+    shown = printed(word[:128])
+    return ReplyError(b"ERR unknown subcommand '%b'. Try %b HELP." % (shown, row.name.upper()))

@@ -21,6 +21,11 @@ class ReplyError(Exception):
         return f"ReplyError({self.text!r})"
 
 
+def printed(word: bytes) -> bytes:
+    """A client's word within an error: C ends it at the first NUL."""
+    return word.partition(b"\0")[0]
+
+
 class Status:
     """A simple string such as OK. Not bytes: a status inside a list must not pass for a bulk.
 

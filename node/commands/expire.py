@@ -8,7 +8,7 @@ from node.command import FAST, READONLY, WRITE, command
 from node.commands.arguments import integer
 from node.data.keyspace import EXPIRE, EXPIRED, GENERIC
 from node.data.number import INT64_MAX, INT64_MIN
-from node.replies import ReplyError
+from node.replies import ReplyError, printed
 from node.session import Session
 
 NO_KEY, NO_DEADLINE = -2, -1  # what the TTL family answers instead of a time
@@ -162,7 +162,7 @@ def conditions(words: list[bytes]) -> int:
     for word in words:
         condition = _CONDITIONS.get(word.upper())
         if condition is None:
-            raise ReplyError(b"ERR Unsupported option %b" % word)
+            raise ReplyError(b"ERR Unsupported option %b" % printed(word))
         asked |= condition
     if asked & _NX and asked != _NX:
         raise _NX_ALONE

@@ -30,7 +30,7 @@ from node.data.set import Set
 from node.data.stream import Stream
 from node.data.zset import ZSet
 from node.persistence.rdb import VERSION, PayloadError, RdbError, decode_dump, encode_dump
-from node.replies import BUSY_KEY, NO_SUCH_KEY, OK, SYNTAX, ReplyError, Status
+from node.replies import BUSY_KEY, NO_SUCH_KEY, OK, SYNTAX, ReplyError, Status, printed
 from node.session import Session
 
 _COPY = Usage("COPY source destination [DB destination-db] [REPLACE]")
@@ -339,7 +339,7 @@ def _take_type(args: list[bytes]) -> tuple[bytes | None, list[bytes]]:
             wanted = args[i + 1].lower()
             if wanted not in _TYPE_NAMES:
                 scan_options(others)  # what is wrong before it comes first
-                raise ReplyError(b"ERR unknown type name '%b'" % args[i + 1])
+                raise ReplyError(b"ERR unknown type name '%b'" % printed(args[i + 1]))
         else:
             others += args[i : i + 2]
         i += 2

@@ -15,7 +15,7 @@ from node.data import geo
 from node.data.geo import Box, Circle, Point, Polygon, Shape
 from node.data.number import format_double
 from node.data.zset import ZSet
-from node.replies import NULL_ARRAY, SYNTAX, Decimal, ReplyError
+from node.replies import NULL_ARRAY, SYNTAX, Decimal, ReplyError, printed
 from node.session import Session
 
 _UNIT = ReplyError(b"ERR unsupported unit provided. please use M, KM, FT, MI")
@@ -66,7 +66,7 @@ def _radius(args: list[bytes], i: int) -> tuple[float, float]:
 def _member_point(value: ZSet, member: bytes) -> Point:
     score = value.scores.get(member)
     if score is None:
-        raise ReplyError(b"ERR member %b does not exist" % member)
+        raise ReplyError(b"ERR member %b does not exist" % printed(member))
     return geo.decode(score)
 
 

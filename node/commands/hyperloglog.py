@@ -8,7 +8,7 @@ from node.data import hyperloglog
 from node.data.hyperloglog import Corrupted
 from node.data.keyspace import NO_EVENT, STRING, Database
 from node.data.string import String, editable
-from node.replies import OK, ReplyError, Status
+from node.replies import OK, ReplyError, Status, printed
 from node.session import Session
 
 _NOT_ONE = ReplyError(b"WRONGTYPE Key is not a valid HyperLogLog string value.")
@@ -162,7 +162,7 @@ def pfdebug(session: Session, args: list[bytes]) -> Any:
     if value is None:
         raise _NO_KEY
     if word not in _SUBCOMMANDS:
-        raise ReplyError(b"ERR Unknown PFDEBUG subcommand '%b'" % args[1])
+        raise ReplyError(b"ERR Unknown PFDEBUG subcommand '%b'" % printed(args[1]))
     try:
         return _SUBCOMMANDS[word](db, key, _editable(db, key, value))
     except Corrupted:

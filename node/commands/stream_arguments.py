@@ -9,7 +9,7 @@ import attrs
 from node.commands.arguments import deadline_ms, integer
 from node.data.consumers import MAX_ID, Group
 from node.data.stream import SEQUENCE_MAX, Entry, Stream
-from node.replies import NOT_INTEGER, SYNTAX, ReplyError
+from node.replies import NOT_INTEGER, SYNTAX, ReplyError, printed
 from node.session import Session
 
 _INVALID_ID = ReplyError(b"ERR Invalid stream ID specified as stream command argument")
@@ -83,14 +83,16 @@ def show_entries(entries: list[Entry]) -> list[Any]:
 
 def no_such_group(key: bytes, group: bytes) -> ReplyError:
     """The answer where the key or the group is missing."""
-    return ReplyError(b"NOGROUP No such key '%b' or consumer group '%b'" % (key, group))
+    return ReplyError(
+        b"NOGROUP No such key '%b' or consumer group '%b'" % (printed(key), printed(group))
+    )
 
 
 def wrong_subcommand(args: list[bytes]) -> ReplyError:
     """The answer to arguments that the subcommand of a container does not take."""
     return ReplyError(
         b"ERR unknown subcommand or wrong number of arguments for '%b'. Try %b HELP."
-        % (args[1][:128], args[0].upper())
+        % (printed(args[1][:128]), args[0].upper())
     )
 
 

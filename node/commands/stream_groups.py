@@ -38,7 +38,7 @@ from node.data.consumers import MAX_ID, UNKNOWN, Consumer, Group, Pending
 from node.data.keyspace import STREAM, UNWATCHED, Database
 from node.data.stream import Stream
 from node.execute import LOGGED
-from node.replies import NULL_ARRAY, OK, SYNTAX, ReplyError, Status, Wait
+from node.replies import NULL_ARRAY, OK, SYNTAX, ReplyError, Status, Wait, printed
 from node.session import Session
 
 _NO_KEY = ReplyError(
@@ -142,7 +142,9 @@ def _find_group(db: Database, key: bytes, name: bytes) -> tuple[Stream, Group]:
 
 def no_group_for(key: bytes, name: bytes) -> ReplyError:
     """The answer where a stream that is there has no such group."""
-    return ReplyError(b"NOGROUP No such consumer group '%b' for key name '%b'" % (name, key))
+    return ReplyError(
+        b"NOGROUP No such consumer group '%b' for key name '%b'" % (printed(name), printed(key))
+    )
 
 
 @command(
@@ -318,7 +320,7 @@ def _source(session: Session, reading: Reading, i: int) -> tuple[Stream, Group, 
     if value is None or group is None:
         raise ReplyError(
             b"NOGROUP No such key '%b' or consumer group '%b' in XREADGROUP with GROUP option"
-            % (key, name)
+            % (printed(key), printed(name))
         )
     if arg in (b"$", b"+"):
         raise ReplyError(
@@ -511,7 +513,7 @@ def _parse_claim(args: list[bytes], now_ms: int) -> _Claim:
             _take_option(claim, word, args[i + 1], now_ms)
             i += 2
         else:
-            raise ReplyError(b"ERR Unrecognized XCLAIM option '%b'" % args[i])
+            raise ReplyError(b"ERR Unrecognized XCLAIM option '%b'" % printed(args[i]))
     return claim
 
 
