@@ -17,6 +17,7 @@ Source: the cluster specification's heartbeat section, and packets captured from
 import re
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 
 from attrs import field, frozen
 
@@ -389,12 +390,15 @@ def _decode_header(packet: bytes) -> tuple[Header, int, int]:
     return header, count, extensions if message_flags[0] & EXTENSION_DATA else 0
 
 
+# Ids and addresses come again and again: a ping of a small cluster has no others.
+@lru_cache(4096)
 def _node_id(raw: bytes) -> str:
     if not NODE_ID.fullmatch(raw):
         raise BadMessage(f"not a node id: {raw[:40]!r}")
     return raw.decode()
 
 
+@lru_cache(4096)
 def _text(raw: bytes, allowed: re.Pattern[bytes]) -> str:
     """The text up to the first NUL."""
     text = raw.partition(b"\0")[0]

@@ -46,7 +46,7 @@ def drawn(rng: Random) -> Settings:
     return Settings(
         shards=shards,
         replicas=replicas,
-        node_timeout=rng.choice((500, 1000, 2000) if shards * replicas == 3 else (2000, 3000)),
+        node_timeout=rng.choice((1000, 2000, 3000) if shards * replicas == 3 else (3000, 5000)),
         validity_factor=rng.choice((10, 10, 2)),
         report_refused=rng.random() < 0.7,
         replica_migration=rng.random() < 0.25,
