@@ -350,11 +350,13 @@ def hsetex(session: Session, args: list[bytes]) -> int:
     pairs = _fields(args, at + 1, width=2)
     db, key = session.db, args[1]
     value = db.find(key, Hash)
+    if options.key is not None and (value is None) != (options.key == b"NX"):
+        return 0  # whatever the deadline says
     at_ms = None
     if options.unit is not None:
         at_ms = _deadline(session, args[0], options.number, *_UNITS[options.unit])
     fields = pairs[::2]
-    if not _holds(db, value, options, fields):
+    if not _fields_hold(db, value, options.field, fields):
         return 0
     if at_ms is not None and is_past(session, at_ms):
         _set_and_delete(session, key, fields)
@@ -371,15 +373,14 @@ def hsetex(session: Session, args: list[bytes]) -> int:
     return 1
 
 
-def _holds(db: Database, value: Hash | None, options: _Options, fields: list[bytes]) -> bool:
-    """Whether what HSETEX was told about the key and the fields is the case."""
-    if options.key is not None and (value is None) != (options.key == b"NX"):
-        return False
-    if options.field is None:
+def _fields_hold(
+    db: Database, value: Hash | None, condition: bytes | None, fields: list[bytes]
+) -> bool:
+    """Whether the fields are there, or not, as FXX or FNX want it."""
+    if condition is None:
         return True
-    wanted = options.field == b"FXX"
     return all(
-        (value is not None and get_field(db, value, field) is not None) == wanted
+        (value is not None and get_field(db, value, field) is not None) == (condition == b"FXX")
         for field in fields
     )
 
