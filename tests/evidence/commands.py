@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from command_info import differences, groups
-from servers import OURS, Server
+from programs import OURS, Server
 
 from cluster.processes import find_program
 

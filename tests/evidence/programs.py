@@ -15,7 +15,7 @@ from cluster.processes import free_run
 
 OURS = [sys.executable, "-m", "node"]
 READY_TIMEOUT = 10.0
-ANSWER_TIMEOUT = 60.0
+ANSWER_TIMEOUT = 20.0
 
 Word = str | bytes | int | float
 
