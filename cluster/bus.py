@@ -22,6 +22,7 @@ from cluster import effects as fx
 from cluster import message as m
 from cluster.configfile import ConfigFile
 from cluster.member import Member
+from node.server import keep_alive
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class Bus:
             except OSError as error:
                 _log.warning("Error accepting cluster node: %s", error)
                 return
-            _prepare(sock)
+            self._prepare(sock)
             link = self.member.accept(address[0], sock.getsockname()[0])
             self._add(Wire(link, sock, sock.fileno(), up=True), _READ)
 
@@ -218,7 +219,7 @@ class Bus:
     def connect(self, effect: fx.Connect) -> None:
         family = socket.AF_INET6 if ":" in effect.ip else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
-        _prepare(sock)
+        self._prepare(sock)
         error = sock.connect_ex((effect.ip, effect.port))
         if error not in (0, errno.EINPROGRESS):
             sock.close()
@@ -261,6 +262,13 @@ class Bus:
             os._exit(1)
 
     # --- sockets ---------------------------------------------------------------------------------
+
+    def _prepare(self, sock: socket.socket) -> None:
+        """Nothing is sent on a link that another opened unless it asks: only probes tell that its
+        machine is gone, and that it hasn't a link to this node any more."""
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(sock, max(2 * self.member.core.options.node_timeout // 1000, 1))
 
     def _add(self, wire: Wire, interest: int) -> None:
         self._wires[wire.link] = self._by_fd[wire.fd] = wire
@@ -309,8 +317,3 @@ class Bus:
         self._epoll.close()
         os.close(self._wakeup)
         self.file.close()
-
-
-def _prepare(sock: socket.socket) -> None:
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -143,7 +143,7 @@ class Server:
             return
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _keep_alive(sock, config.tcp_keepalive)
+            keep_alive(sock, config.tcp_keepalive)
         self.turns.add(sock, remote, local)
 
     def _refusal(self, remote: bytes) -> bytes | None:
@@ -344,7 +344,8 @@ def _name_of(address: object, config: Config) -> bytes:
     return os.fsencode(config.unixsocket) + b":0"
 
 
-def _keep_alive(sock: socket.socket, seconds: int) -> None:
+def keep_alive(sock: socket.socket, seconds: int) -> None:
+    """Notice after about so many seconds that the other machine is gone; 0: never."""
     if not seconds:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -237,6 +237,15 @@ async def test_a_peer_that_does_not_read_is_given_up(three):
     assert a.bus.member.routing.traffic.over_limit
 
 
+async def test_links_are_probed_for_machines_that_are_gone(three):
+    a, _, _ = three
+    for wire in a.bus._wires.values():
+        assert wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert wire.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == (
+            2 * a.bus.member.core.options.node_timeout // 1000
+        )
+
+
 async def test_a_member_answers_while_its_process_is_busy(place):
     """`pump` is enough to be alive for others."""
     a, b = place(), place()
