@@ -131,7 +131,9 @@ class Process:
         text = self.disk.read(NODES_CONF).decode() if self.disk.exists(NODES_CONF) else ""
         view = nodesfile.load(text, self.rng, now) if text else nodesfile.fresh_view(self.rng)
         routing = Routing(view, self.config)
-        self.node = SimulatedNode(self.config, self.clock, self.rng, disk=self.disk, topology=routing)
+        self.node = SimulatedNode(
+            self.config, self.clock, self.rng, disk=self.disk, topology=routing
+        )
         self.node.transport = self
         self.core = Core(view, options_of(self.config), self.rng)
         self.member = WatchedMember(self.node, self.core, routing)
