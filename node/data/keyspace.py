@@ -250,9 +250,14 @@ class Database:
         raise WRONG_TYPE
 
     def put(self, key: bytes, value: Value) -> None:
-        """Set a key, as SET does: whatever it was before, its deadline goes."""
+        """Set a key, as SET does: whatever it was before, its deadline goes.
+
+        One whose time has come goes first, as it would have before any other command.
+        """
         if key in self.expires:
-            del self.expires[key]
+            self.is_expired(key)
+            if key in self.expires:  # its time has not come, or this node may not say so
+                del self.expires[key]
         self.replace(key, value)
 
     def overwrite(self, key: bytes, value: Value) -> None:
@@ -448,10 +453,8 @@ class HashedDatabase(Database):
 
     def put(self, key: bytes, value: Value) -> None:
         part = self.parts[hash(key) & _MASK]
-        if key in part and type(value) is bytes:
+        if key in part and type(value) is bytes and key not in self.expires:
             part[key] = value
-            if key in self.expires:
-                del self.expires[key]
         else:
             Database.put(self, key, value)
 
