@@ -16,6 +16,7 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
  3  command       usage lines, rows, the command table
     session       one client: bytes in, bytes out
     blocking pubsub transaction        what clients wait for, subscribe to, queue
+    tracking      who holds copies of which keys, and is told when they change
     topology      the seam: where a command belongs
  4  gate          why a command may not run now
     execute       run commands; finish: log, wake, notify
@@ -24,6 +25,7 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
     info          INFO's sections; whoever owns what one tells may register it
     housekeeper   idle clients and those that do not read are closed; samples for INFO
     notifications keyspace events, published
+    monitor       MONITOR: every command, shown to those who look on
  5  commands/     a file per group of commands
  6  replication/  primary and replica: the two ends of a link, without its socket
     persistence/  checkpoint: the data as an RDB and back; loading: those a node starts with;

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from node import gate
+from node import gate, monitor
 from node.command import NO_AUTH, Row, find_row
 from node.persistence.log import BOTH, REPLICAS
 from node.replies import NO_REPLY, NOT_AUTHENTICATED, PENDING, Encoded, ReplyError, Status, Wait
@@ -152,14 +152,33 @@ def _run_slowly(node: "Node", session: Session, args: list[bytes]) -> tuple[Row 
         row.calls += 1
         keyspace.noting = not session.no_touch
         try:
-            value = row.handler(session, args)
+            value = _perform(node, session, row, args)
         except ReplyError as error:
             value = fail(node, session, row, error)
         finally:
             keyspace.noting = True
+    if session.tracked is not None:
+        node.tracking.command_over(session, args[0])
     if session.reply_mode != REPLY_ON:
         value = _muted(session, value)
+    if session.late:
+        value = _with_late(session, value)
     return row, value
+
+
+def _perform(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any:
+    """Call a handler; let those who look on or keep copies of keys know what it was asked."""
+    monitors, tracking = node.observe.monitors, node.tracking
+    if not (monitors or tracking.sessions):
+        return row.handler(session, args)
+    try:
+        return row.handler(session, args)
+    finally:
+        if monitors and session.waiting is None:  # who waits was seen when it began to
+            monitor.show(node, session, row, args)
+        reader = session if session.id else node.pubsub.current
+        if reader is not None and reader.tracked is not None:
+            tracking.note(reader, row, args)
 
 
 def execute(node: "Node", session: Session, args: list[bytes]) -> Any:
@@ -251,7 +270,7 @@ def _invoke(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any:
     dirty = keyspace.dirty
     value: Any
     try:
-        value = row.handler(session, args)
+        value = _perform(node, session, row, args)
     except ReplyError as error:
         value = fail(node, session, row, error)
     except Exception:

@@ -13,6 +13,7 @@ from node.command import (
     MAY_REPLICATE,
     NO_AUTH,
     NO_MULTI,
+    READONLY,
     STALE,
     STEERS,
     WRITE,
@@ -43,6 +44,7 @@ NOT_SAVED = ReplyError(
     b"(stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB "
     b"error."
 )
+LOOKS_ON = ReplyError(b"ERR Replica can't interact with the keyspace")
 NO_REPLICAS = ReplyError(b"NOREPLICAS Not enough good replicas to write.")
 # Commands that MULTI does not queue.
 _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"))
@@ -87,6 +89,8 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
     _staleness(node, flags)
     if node.loading is not None and not flags & LOADING:
         raise LOADING_ERROR
+    if flags & (WRITE | READONLY) and session.id in node.observe.monitors:
+        raise LOOKS_ON
     return _queue(session, row, args) or _pause(node, session, flags, args)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from node import commands, gate
+from node import commands, gate, monitor
 from node.background import AtOnce, Background
 from node.blocking import Blocking
 from node.clock import Clock
@@ -38,6 +38,7 @@ from node.resp import RequestParser
 from node.session import Session
 from node.shutdown import Shutdown
 from node.topology import Alone, Topology
+from node.tracking import Tracking
 from node.transaction import Watches
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Node:
     host: Host = attrs.field(factory=Nowhere)
     pubsub: PubSub = attrs.field(factory=PubSub)
     watches: Watches = attrs.field(init=False)
+    tracking: Tracking = attrs.field(init=False)
     housekeeper: Housekeeper = attrs.field(init=False)
     notifications: Notifications = attrs.field(init=False)
     rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
@@ -113,6 +115,7 @@ class Node:
         self.pause = Pause(self)
         self.role = Role(self)
         self.watches = Watches(self.keyspace)
+        self.tracking = Tracking(self)
         self.housekeeper = Housekeeper(self)
         self.notifications = Notifications(self)
         self.saves = Saves(self)
@@ -170,6 +173,8 @@ class Node:
         self.blocking.forget(session)
         self.watches.forget(session)
         self.pubsub.forget(session)
+        self.tracking.stop(session)
+        monitor.stop(self, session)
         if session.on_close is not None:
             session.on_close(session)
 
@@ -214,6 +219,7 @@ class Node:
                 requests, session.requests = session.requests, []
                 run(self, [(session, requests, None)])
                 session.flag()
+        self.tracking.end_turn()
         self.role.before_log()
         self.log.flush()
         self.role.after_log()

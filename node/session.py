@@ -69,6 +69,7 @@ class Session:
     transaction: Any = None  # node.transaction.Transaction between MULTI and EXEC
     watch: Any = None  # node.transaction.Watch once it has said WATCH
     subscriptions: Any = None  # node.pubsub.Subscriptions once it has subscribed
+    tracked: Any = None  # node.tracking.Tracked once it said CLIENT TRACKING ON
     late: list[bytes] = attrs.field(factory=list)  # what it sent itself: follows the reply
     asking: bool = False
     reads_replica: bool = False  # READONLY
@@ -178,4 +179,7 @@ def session_gate(session: Session) -> int:
         or session.no_touch
         or session.reply_mode != REPLY_ON
     )
-    return ANY if special else 0
+    if special or session.tracked is None:
+        return ANY if special else 0
+    gate: int = session.tracked.gate
+    return gate

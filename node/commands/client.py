@@ -5,7 +5,7 @@ from node.commands.arguments import integer
 from node.commands.client_filter import CAPABILITIES, describe, selected
 from node.commands.connection import client_name
 from node.commands.help import help_text
-from node.replies import NO_REPLY, OK, SYNTAX, Members, ReplyError, Verbatim
+from node.replies import NO_REPLY, OK, SYNTAX, ReplyError, Verbatim
 from node.session import REPLY_OFF, REPLY_ON, REPLY_SKIP_NEXT, Session, session_gate
 
 _COMMON = NOSCRIPT | LOADING | STALE
@@ -215,30 +215,6 @@ def client_capa(session: Session, args: list[bytes]):
     known = {word.lower() for word in args[2:]} & CAPABILITIES.keys()
     session.capabilities = session.capabilities | known
     return OK
-
-
-@command(
-    "CLIENT GETREDIR",
-    flags=_COMMON | ALLOW_BUSY,
-    group="connection",
-    since="6.0.0",
-    complexity="O(1)",
-)
-def client_getredir(session: Session, args: list[bytes]):
-    """The client that gets this one's invalidation messages: -1, as none are sent."""
-    return -1
-
-
-@command(
-    "CLIENT TRACKINGINFO",
-    flags=_COMMON,
-    group="connection",
-    since="6.2.0",
-    complexity="O(1)",
-)
-def client_trackinginfo(session: Session, args: list[bytes]):
-    """Whether the server tracks what this client reads, and how: it does not."""
-    return {b"flags": Members([b"off"]), b"redirect": -1, b"prefixes": []}
 
 
 @command(

@@ -63,7 +63,7 @@ def describe(session: Session) -> bytes:
         "events": "rw" if session.output_size else "r",
         "cmd": row.name.decode() if row is not None else "NULL",
         "user": session.user.decode(),
-        "redir": -1,
+        "redir": session.tracked.redirect if session.tracked is not None else -1,
         "resp": session.protocol,
         "lib-name": session.library.decode(),
         "lib-ver": session.library_version.decode(),
@@ -76,6 +76,7 @@ def describe(session: Session) -> bytes:
 def flags(session: Session) -> bytes:
     """The letters of what a client is and does."""
     is_watch_broken = session.watch is not None and session.watch.broken
+    tracked = session.tracked
     letters = (
         (b"O", session.id in session.node.observe.monitors),
         (b"S", session.kind == REPLICA),
@@ -83,6 +84,9 @@ def flags(session: Session) -> bytes:
         (b"P", session.kind == PUBSUB),
         (b"x", session.transaction is not None),
         (b"b", session.waiting is not None),
+        (b"t", tracked is not None),
+        (b"R", tracked is not None and tracked.broken),
+        (b"B", tracked is not None and tracked.broadcast),
         (b"d", is_watch_broken),
         (b"c", session.closing),
         (b"U", session.address.startswith(b"/")),

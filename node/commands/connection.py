@@ -2,7 +2,7 @@
 
 import hmac
 
-from node import gate
+from node import gate, monitor
 from node.command import ALLOW_BUSY, FAST, LOADING, NO_AUTH, NOSCRIPT, STALE, command
 from node.commands.arguments import integer
 from node.commands.transactions import end_transaction
@@ -185,6 +185,8 @@ def reset(session: Session, args: list[bytes]):
     node = session.node
     end_transaction(session)
     node.pubsub.forget(session)
+    node.tracking.stop(session)
+    monitor.stop(node, session)
     session.db = node.keyspace[0]
     session.protocol = 2
     session.kind = NORMAL

@@ -6,7 +6,7 @@ from typing import Any
 
 from node.command import BLOCKING, DENYOOM, FAST, READONLY, WRITE, Keys, command
 from node.commands.arguments import count, integer, numkeys, signed_count, timeout_ms
-from node.data.keyspace import GENERIC, LIST, Database
+from node.data.keyspace import GENERIC, LIST, UNWATCHED, Database
 from node.data.list import List, move
 from node.replies import (
     INDEX_OUT_OF_RANGE,
@@ -397,7 +397,7 @@ def ltrim(session: Session, args: list[bytes]) -> Any:
     before = len(value.items)
     value.trim(start, stop)
     if len(value.items) == before:
-        db.signal(key, b"ltrim", LIST)
+        db.signal(key, b"ltrim", LIST | UNWATCHED)
         return OK
     db.touch(key, b"ltrim", LIST)
     if not value.items:

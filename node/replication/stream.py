@@ -7,6 +7,7 @@ import attrs
 
 from node.data.keyspace import HIDE, KEEP
 from node.execute import execute
+from node.monitor import show_control
 from node.persistence.log import AOF, BOTH, REPLICAS
 from node.replies import ReplyError
 from node.resp import RequestParser, encode_request
@@ -67,8 +68,10 @@ class Stream:
                 self._transaction.append(args)
                 if name == _EXEC:
                     whole, self._transaction = self._transaction, None
+                    show_control(self.node, self.session, whole[0])
                     for inner in whole[1:-1]:
                         self._apply(inner[0].upper(), inner)
+                    show_control(self.node, self.session, args)
                     applied += whole
             elif name == _MULTI:
                 self._transaction = [args]
@@ -90,12 +93,15 @@ class Stream:
             )
 
     def _apply_special(self, name: bytes, args: list[bytes]) -> None:
+        if name == _PING:
+            show_control(self.node, self.session, args)
         if name == _SELECT:
             databases = self.node.keyspace.databases
             number = int(args[1]) if args[1:] and args[1].isdigit() else -1
             if not 0 <= number < len(databases):
                 raise StreamError(f"it selects database {args[1:]!r}")
             self.session.db = databases[number]
+            show_control(self.node, self.session, args)
             return
         self._control = True
         if name == _REPLCONF and len(args) > 1 and args[1].upper() == b"GETACK":
