@@ -42,12 +42,18 @@ LOGGED: list[list[bytes]] = []
 
 @attrs.define(eq=False)
 class Unit:
-    """Effects that belong together: of a transaction or a script."""
+    """Effects that belong together: of a transaction or a script.
+
+    audience: who hears of what is added now; see redis.set_repl.
+    """
 
     effects: list[tuple[int, list[bytes], int]] = attrs.field(factory=list)
+    audience: int = BOTH
 
     def add(self, db: int, effects: list[list[bytes]], audience: int = BOTH) -> None:
-        self.effects += [(db, effect, audience) for effect in effects]
+        audience &= self.audience
+        if audience:
+            self.effects += [(db, effect, audience) for effect in effects]
 
 
 Batch = list[tuple[Session, list[list[bytes]], bytes | None]]
@@ -223,15 +229,31 @@ def execute_all(
 @contextlib.contextmanager
 def unit(node: "Node", session: Session) -> Iterator[None]:
     """Log what happens inside as one, and not the command that brings it about."""
-    outer = node.unit
-    inner = node.unit = Unit() if outer is None else outer
+    dirty = node.keyspace.dirty
+    outer = begin_unit(node)
     try:
         yield
     finally:
-        node.unit = outer
+        end_unit(node, session, outer, dirty)
+
+
+def begin_unit(node: "Node") -> Unit | None:
+    """`unit` in two steps: what this returns is for `end_unit`."""
+    outer = node.unit
     if outer is None:
+        node.unit = Unit()
+    return outer
+
+
+def end_unit(node: "Node", session: Session, outer: Unit | None, dirty: int) -> None:
+    """Log what has happened since begin_unit; `dirty` is the keyspace's count of changes then."""
+    inner = node.unit
+    if outer is None:
+        node.unit = None
+        assert inner is not None
         node.log.append_unit(inner.effects)
-    session.effects = LOGGED
+    if node.keyspace.dirty != dirty:
+        session.effects = LOGGED
 
 
 def log_beside(node: "Node", session: Session, args: list[bytes]) -> None:
@@ -265,7 +287,7 @@ def _call(node: "Node", session: Session, args: list[bytes]) -> Any:
 
 
 def _invoke(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any:
-    """Run an admitted command outside the turn of its client."""
+    """Run an admitted command outside the turn of its client; the reply, or a Wait."""
     keyspace = node.keyspace
     dirty = keyspace.dirty
     value: Any

@@ -7,6 +7,7 @@ node.execute comes here only for commands whose flags meet `session.gate | node.
 from typing import TYPE_CHECKING, Any
 
 from node.command import (
+    ALLOW_BUSY,
     ANY,
     CONTAINER,
     LOADING,
@@ -61,6 +62,8 @@ def node_gate(node: "Node") -> int:
     flags = CONTAINER | STEERS
     if node.loading is not None or node.observe.monitors or node.is_stale():
         flags |= ANY
+    if node.scripting.is_busy():
+        flags |= ANY
     if node.saves.forbids_writes():
         flags |= ANY  # PING too
     if node.is_replica() or node.lacks_replicas():
@@ -79,6 +82,8 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
     _authentication(session, row)
     if session.transaction is not None and row.flags & NO_MULTI:
         raise ReplyError(b"ERR Command '%b' not allowed inside a transaction" % row.name)
+    if node.scripting.is_busy() and not row.flags & ALLOW_BUSY:
+        raise node.scripting.busy_error()
     refusal = node.topology.route(session, row, args)
     if refusal is not None:
         raise refusal

@@ -3,9 +3,10 @@
 Drivers call `session`, `session.receive`, `end_turn` and `tick`; everything else happens inside.
 """
 
+import contextlib
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from node.replication.report import replication_info, role_reply
 from node.replication.role import Role
 from node.replication.transport import Transport, Unconnected
 from node.resp import RequestParser
+from node.scripting.engine import Scripting
 from node.session import Session
 from node.shutdown import Shutdown
 from node.topology import Alone, Topology
@@ -63,7 +65,8 @@ class Node:
     saves: the file with its data. functions: libraries that a file brought and others will hold.
     loading: how far the loading of a data set is, while it lasts.
     on_shutdown, on_deadline: the driver's; called to end the process, and when something has
-    become due before the next regular tick.
+    become due before the next regular tick. on_busy: called while a script keeps the node busy, to
+    serve others; see `aside`.
     """
 
     config: "Config"
@@ -87,6 +90,7 @@ class Node:
     watches: Watches = attrs.field(init=False)
     tracking: Tracking = attrs.field(init=False)
     housekeeper: Housekeeper = attrs.field(init=False)
+    scripting: Scripting = attrs.field(init=False)
     notifications: Notifications = attrs.field(init=False)
     rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
     sessions: dict[int, Session] = attrs.field(factory=dict)
@@ -100,6 +104,7 @@ class Node:
     run_id: str = ""
     on_shutdown: Callable[[], None] = lambda: None
     on_deadline: Callable[[], None] = lambda: None
+    on_busy: Callable[[], None] = lambda: None
     _next_id: int = 1
     _resumed: list[Session] = attrs.field(factory=list)
 
@@ -117,6 +122,7 @@ class Node:
         self.watches = Watches(self.keyspace)
         self.tracking = Tracking(self)
         self.housekeeper = Housekeeper(self)
+        self.scripting = Scripting(self)
         self.notifications = Notifications(self)
         self.saves = Saves(self)
         self.shutdown = Shutdown(self)
@@ -223,6 +229,19 @@ class Node:
         self.role.before_log()
         self.log.flush()
         self.role.after_log()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Serve others while a script is under way: nothing of it shows, and time stands still
+        for it."""
+        unit, ready, current = self.unit, self.blocking.ready, self.pubsub.current
+        now_ms, wall_ms, noting = self.now_ms, self.keyspace.now_ms, self.keyspace.noting
+        self.unit, self.blocking.ready, self.pubsub.current = None, {}, None
+        try:
+            yield
+        finally:
+            self.unit, self.blocking.ready, self.pubsub.current = unit, ready, current
+            self.now_ms, self.keyspace.now_ms, self.keyspace.noting = now_ms, wall_ms, noting
 
     def tick(self) -> None:
         """What is due: to be called every 1000 / hz milliseconds, and at next_deadline_ms."""

@@ -21,7 +21,7 @@ ROWS = {
     "node.transaction node.topology",
     4: "node.pause node.gate node.execute node.observe node.info node.housekeeper "
     "node.notifications node.monitor node.shutdown",
-    5: "node.commands node.commands.* node.scripting",
+    5: "node.commands node.commands.* node.scripting node.scripting.*",
     6: "node.replication node.replication.* node.persistence.checkpoint "
     "node.persistence.loading node.persistence.saves node.persistence.aof",
     7: "node.node",

@@ -7,7 +7,7 @@ encode.py   values to bytes, a table of encoders; decode.py back again, a table 
 stream.py   both for streams
 legacy.py   ziplist, zipmap and intset
 writer.py   write(): a data set in pieces; reader.py Reader: the same back, fed piece by piece
-dump.py     encode_dump(), decode_dump(): DUMP and RESTORE
+dump.py     encode_dump(), decode_dump(): DUMP and RESTORE; the same for FUNCTION
 """
 
 from node.persistence.rdb import stream
@@ -18,7 +18,12 @@ from node.persistence.rdb.codes import (
     PayloadError,
     RdbError,
 )
-from node.persistence.rdb.dump import decode_dump, encode_dump
+from node.persistence.rdb.dump import (
+    decode_dump,
+    decode_functions,
+    encode_dump,
+    encode_functions,
+)
 from node.persistence.rdb.reader import Reader
 from node.persistence.rdb.writer import FieldDeadlines, Record, needs_valkey_version, write
 
@@ -34,7 +39,9 @@ __all__ = [
     "Reader",
     "Record",
     "decode_dump",
+    "decode_functions",
     "encode_dump",
+    "encode_functions",
     "needs_valkey_version",
     "write",
 ]

@@ -1,0 +1,251 @@
+"""redis.call: commands inside scripts.
+
+Who runs them is a session of the interpreter's own, with the client's database at first and the
+client's rights. What they change is logged with the script as a whole.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from functools import wraps
+from math import copysign, isnan
+from typing import TYPE_CHECKING, Any
+
+from node.command import CONTAINER, NOSCRIPT, STALE, WRITE, Row, find_row
+from node.data.number import format_double
+from node.execute import answer_now, invoke
+from node.gate import MASTER_DOWN, NO_REPLICAS, NOT_SAVED
+from node.replies import READ_ONLY_REPLICA, ReplyError, Wait
+from node.scripting.marks import ERROR
+from node.scripting.running import AUDIENCES, Loading, Run, second_look
+from node.scripting.scripts import ALLOW_CROSS_SLOT, COMPATIBLE
+from node.session import Session
+
+if TYPE_CHECKING:
+    from node.node import Node
+    from node.scripting.values import Converter
+
+_log = logging.getLogger(__name__)
+
+_NO_ARGUMENTS = ReplyError(b"ERR Please specify at least one argument for this call")
+_BAD_ARGUMENTS = ReplyError(b"ERR Command arguments must be strings or integers")
+_UNKNOWN = ReplyError(b"ERR Unknown command called from script")
+_ARITY = ReplyError(b"ERR Wrong number of args calling command from script")
+_NOT_ALLOWED = ReplyError(b"ERR This Valkey command is not allowed from script")
+_READ_ONLY = ReplyError(b"ERR Write commands are not allowed from read-only scripts.")
+_CROSS_SLOT = ReplyError(b"ERR Script attempted to access keys that do not hash to the same slot")
+_NOT_LOCAL = ReplyError(b"ERR Script attempted to access a non local key in a cluster node")
+_DOWN = ReplyError(b"ERR Script attempted to execute a command while the cluster is down")
+_DOWN_FOR_WRITES = ReplyError(
+    b"ERR Script attempted to execute a write command while the cluster is down and readonly"
+)
+_NO_SUCH_COMMAND = ReplyError(b"ERR Invalid command passed to server.acl_check_cmd()")
+_LEVELS = (logging.DEBUG, logging.DEBUG, logging.INFO, logging.WARNING)
+
+
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """For what Lua calls: no exception of Python's must reach a script."""
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except ReplyError as error:
+            return error.text, ERROR
+        except BaseException:
+            _log.exception("A script's call failed")
+            return b"ERR internal error, see the server's log", ERROR
+
+    return call
+
+
+class Calls:
+    """What lua/*.lua may ask of a node; `run` is the script under way."""
+
+    def __init__(self, node: "Node", session: Session) -> None:
+        self.node = node
+        self.session = session
+        self.run: Run | Loading | None = None
+        self.converter: Converter
+        self._gate = 0
+
+    def host(self) -> dict[bytes, Any]:
+        """The functions, by their names in Lua."""
+        functions = (self.invoke, self.may_run, self.look, self.ended_at, self.is_running)
+        functions += (self.log, self.setresp, self.set_repl, self.sha1hex, self.double, self.find)
+        return {function.__name__.encode(): guarded(function) for function in functions}
+
+    def begin(self, run: Run) -> None:
+        """The script under way from here on; until `end`."""
+        self.run = run
+        session, client = self.session, run.session
+        session.db = client.db
+        session.protocol = 2
+        session.user = client.user
+        session.reads_replica = client.reads_replica
+        self._gate = NOSCRIPT | CONTAINER | second_look(self.node, run)
+
+    def end(self) -> None:
+        """No script is under way any more."""
+        self.run = None
+
+    # --- commands --------------------------------------------------------------------------------
+
+    def invoke(self, *given: Any) -> Any:
+        """redis.call and redis.pcall: a value, or (value, mark) as lua/redis.lua knows them."""
+        node, session = self.node, self.session
+        args = _words(given)
+        row = node.rows.find(args[0])
+        if row is None:
+            raise _UNKNOWN
+        if (
+            row.flags & self._gate
+            or not row.low <= len(args) <= row.high
+            or node.topology.clustered
+        ):
+            row = self._admit(row, args)
+        if row.flags & WRITE:
+            assert isinstance(self.run, Run)
+            self.run.wrote = True
+        value = invoke(node, session, row, args)
+        if type(value) is Wait:
+            value = answer_now(value)
+        return self.converter.answer(value, session.protocol)
+
+    def _admit(self, row: Row, args: list[bytes]) -> Row:
+        """The row of a command that needs a second look; raises ReplyError."""
+        row = find_row(self.node.rows, args)
+        if not row.low <= len(args) <= row.high:
+            raise _ARITY
+        if row.flags & NOSCRIPT:
+            raise _NOT_ALLOWED
+        if self.node.is_stale() and not row.flags & STALE:
+            raise MASTER_DOWN
+        if row.flags & WRITE:
+            self._may_write()
+        if self.node.topology.clustered:
+            self._is_here(row, args)
+        return row
+
+    def _may_write(self) -> None:
+        node = self.node
+        assert isinstance(self.run, Run)
+        if self.run.read_only:
+            raise _READ_ONLY
+        if self.run.session.internal or self.run.session.from_primary:
+            return
+        if node.is_replica() and node.config.replica_read_only:
+            raise READ_ONLY_REPLICA
+        if node.saves.forbids_writes():
+            raise NOT_SAVED
+        if node.lacks_replicas():
+            raise NO_REPLICAS
+
+    def _is_here(self, row: Row, args: list[bytes]) -> None:
+        """Whether a command's keys are this node's; what the script declared has been seen to."""
+        run, topology = self.run, self.node.topology
+        assert isinstance(run, Run)
+        if run.session.internal or run.session.from_primary:
+            return
+        keys = [args[i] for i in row.key_indices(args)]
+        if not keys:
+            return
+        slot = topology.slot_of(keys[0])
+        if any(topology.slot_of(key) != slot for key in keys):
+            raise _CROSS_SLOT
+        self.session.asking = True  # a slot on its way here: the script itself has come by ASK
+        refusal = topology.route(self.session, row, args)
+        self.session.asking = False
+        if refusal is not None:
+            raise _refused(refusal)
+        if run.flags & (COMPATIBLE | ALLOW_CROSS_SLOT):
+            return
+        if run.slot not in (-1, slot):
+            raise _CROSS_SLOT
+        run.slot = slot
+
+    def may_run(self, *given: Any) -> Any:
+        """redis.acl_check_cmd: whether the client's user may run this."""
+        args = _words(given)
+        try:
+            find_row(self.node.rows, args)
+        except ReplyError:
+            raise _NO_SUCH_COMMAND from None
+        return True
+
+    # --- the rest --------------------------------------------------------------------------------
+
+    def look(self) -> Any:
+        """See running.Run.look."""
+        return self.run.look() if self.run is not None else None
+
+    def is_running(self) -> bool:
+        """Whether a script is under way."""
+        return self.run is not None
+
+    def ended_at(self, source: bytes | None = None, line: int | None = None, *_: Any) -> None:
+        """Where the hook found the script that has to end."""
+        if self.run is not None:
+            self.run.ended_at(source, line)
+
+    def log(self, level: int, text: bytes) -> None:
+        """redis.log."""
+        _log.log(_LEVELS[level], "%s", text.decode(errors="replace"))
+
+    def setresp(self, version: int) -> None:
+        """redis.setresp: the protocol whose types commands answer with."""
+        self.session.protocol = version
+
+    def set_repl(self, audience: int) -> None:
+        """redis.set_repl: who hears of what is changed from here on."""
+        assert self.node.unit is not None
+        self.node.unit.audience = AUDIENCES[audience]
+
+    def sha1hex(self, text: bytes) -> bytes:
+        """redis.sha1hex."""
+        return sha1hex(text)
+
+    def double(self, number: float) -> bytes:
+        """The text of a double in a reply."""
+        return format_double(number)
+
+    def find(self, text: bytes, part: bytes, start: int) -> int:
+        """Plain search, in linear time."""
+        return text.find(part, start)
+
+
+def sha1hex(text: bytes) -> bytes:
+    """By which EVALSHA knows a script."""
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+
+
+def _words(given: tuple[Any, ...]) -> list[bytes]:
+    """The arguments of a command: numbers become text. Raises ReplyError."""
+    if not given:
+        raise _NO_ARGUMENTS
+    words = list(given)
+    for i, word in enumerate(words):
+        if type(word) is not bytes:
+            words[i] = _text(word)
+    return words
+
+
+def _text(word: Any) -> bytes:
+    if type(word) is int:
+        return b"%d" % word
+    if type(word) is not float:
+        raise _BAD_ARGUMENTS
+    if isnan(word):
+        return b"-nan" if copysign(1, word) < 0 else b"nan"
+    return format_double(word)
+
+
+def _refused(refusal: ReplyError) -> ReplyError:
+    """In the words that scripts hear where a client would be sent elsewhere."""
+    if refusal.text.startswith(b"CROSSSLOT"):
+        return _CROSS_SLOT
+    if refusal.text.endswith(b"only accepts read commands"):
+        return _DOWN_FOR_WRITES
+    if refusal.text.startswith(b"CLUSTERDOWN The cluster"):
+        return _DOWN
+    return _NOT_LOCAL

@@ -1,0 +1,206 @@
+"""What a node runs of scripts and functions, and what it has cached of them.
+
+The interpreter is made at the first script. One thing runs at a time: scripts can't run scripts.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from node.execute import begin_unit, end_unit
+from node.persistence.log import BOTH
+from node.replies import Encoded, ReplyError, Status
+from node.resp import RequestParser
+from node.scripting.calls import Calls, guarded, sha1hex
+from node.scripting.libraries import Function, Libraries
+from node.scripting.marks import ENCODED, ERROR, RESULT, STATUS
+from node.scripting.running import NOT_BUSY, Loading, Run, check
+from node.scripting.scripts import NO_WRITES, Cache, Script, parse_script
+from node.session import Session
+
+if TYPE_CHECKING:
+    from node.node import Node
+    from node.scripting.interpreter import Interpreter, Outcome
+
+REDIS_VERSION = b"7.2.4"
+REDIS_VERSION_NUM = 0x070204
+VALKEY_VERSION = b"9.1.2"
+VALKEY_VERSION_NUM = 0x090102
+SERVER_NAME = b"slotfleet"
+LOAD_MS = 500  # a library that takes longer to load is ended
+
+
+@attrs.define(eq=False)
+class Scripting:
+    """run: the script or function under way. cache: scripts; libraries: functions."""
+
+    node: "Node"
+    run: Run | None = None
+    cache: Cache = attrs.field(factory=Cache)
+    libraries: Libraries = attrs.field(init=False)
+    _interpreter: "Interpreter | None" = None
+    _calls: Calls = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.libraries = Libraries(self)
+
+    def interpreter(self) -> "Interpreter":
+        """The Lua runtime; the first call makes it, which takes some milliseconds."""
+        if self._interpreter is None:
+            self._interpreter = self._make()
+        return self._interpreter
+
+    def _make(self) -> "Interpreter":
+        from node.scripting.binary import functions  # lupa takes time to load: not at the start
+        from node.scripting.interpreter import Interpreter
+        from node.scripting.values import Converter
+
+        node = self.node
+        session = Session(node, 0, node.keyspace[0], RequestParser())
+        self._calls = Calls(node, session)
+        host = self._calls.host() | functions()
+        host[b"register"] = guarded(self.libraries.register)
+        host[b"seed"] = node.random.getrandbits(31)
+        host[b"redis_version"], host[b"redis_version_num"] = REDIS_VERSION, REDIS_VERSION_NUM
+        host[b"valkey_version"], host[b"valkey_version_num"] = VALKEY_VERSION, VALKEY_VERSION_NUM
+        host[b"server_name"] = SERVER_NAME
+        interpreter = Interpreter(host)
+        self._calls.converter = Converter(interpreter)
+        return interpreter
+
+    # --- scripts ---------------------------------------------------------------------------------
+
+    def script(self, source: bytes, loads: bool = False) -> Script:
+        """The script of this source, compiled if it is new; raises ReplyError."""
+        sha = sha1hex(source)
+        script = self.cache.find(sha)
+        if script is None:
+            flags, body = parse_script(source)
+            function, problem = self.interpreter().compile_script(body)
+            if problem is not None:
+                raise ReplyError(b"ERR Error compiling script (new function): " + problem)
+            script = Script(sha, source, flags, function, loads)
+            self.cache.add(script)
+        elif loads and not script.loaded:
+            self.cache.keep(script)
+        return script
+
+    def run_script(
+        self,
+        session: Session,
+        command: list[bytes],
+        script: Script,
+        keys: list[bytes],
+        arguments: list[bytes],
+        ro_command: bool,
+    ) -> Any:
+        """EVAL and its kin: the script's reply; raises ReplyError."""
+        run = self._begin(session, command, script.sha, script.flags, ro_command, False)
+        interpreter = self.interpreter()
+        return self._run(
+            run,
+            lambda: interpreter.run_script(script.function, session.protocol, keys, arguments),
+        )
+
+    # --- functions -------------------------------------------------------------------------------
+
+    def run_function(
+        self,
+        session: Session,
+        command: list[bytes],
+        function: Function,
+        keys: list[bytes],
+        arguments: list[bytes],
+        ro_command: bool,
+    ) -> Any:
+        """FCALL and FCALL_RO: the function's reply; raises ReplyError."""
+        run = self._begin(session, command, function.name, function.flags, ro_command, True)
+        interpreter = self.interpreter()
+        return self._run(
+            run,
+            lambda: interpreter.run_function(function.number, session.protocol, keys, arguments),
+        )
+
+    def load_library(self, function: Any) -> bytes | None:
+        """Let a library register its functions; what went wrong, or None."""
+        now_ms = self.node.clock.monotonic_ms()
+        loading = Loading(self.node.clock, now_ms + LOAD_MS)
+        self._calls.run = loading
+        try:
+            problem = self.interpreter().load_library(function)
+        finally:
+            self._calls.run = None
+        return loading.reason or problem
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def kill(self, is_function: bool) -> None:
+        """SCRIPT KILL and FUNCTION KILL; raises ReplyError."""
+        if self.run is None:
+            raise NOT_BUSY
+        self.run.kill(is_function)
+
+    def is_busy(self) -> bool:
+        """Whether what is under way has passed busy-reply-threshold."""
+        return self.run is not None and self.run.busy
+
+    def busy_error(self) -> ReplyError:
+        """What others are told meanwhile."""
+        assert self.run is not None
+        return self.run.refusal()
+
+    def memory_used(self) -> int:
+        """Bytes of the Lua runtime."""
+        return 0 if self._interpreter is None else self._interpreter.memory_used()
+
+    def _begin(
+        self,
+        session: Session,
+        command: list[bytes],
+        name: bytes,
+        flags: int,
+        ro_command: bool,
+        is_function: bool,
+    ) -> Run:
+        if not (session.internal or session.from_primary):
+            check(self.node, flags, ro_command)
+        now_ms = self.node.clock.monotonic_ms()
+        read_only = ro_command or bool(flags & NO_WRITES)
+        return Run(self.node, session, command, name, flags, is_function, read_only, now_ms, now_ms)
+
+    def _run(self, run: Run, call: "Callable[[], Outcome]") -> Any:
+        """Run it as one unit; the reply as a value."""
+        node = self.node
+        self.run = run
+        self._calls.begin(run)
+        dirty = node.keyspace.dirty
+        outer = begin_unit(node)
+        assert node.unit is not None
+        effects = node.unit.effects
+        before = len(effects)
+        try:
+            kind, value = call()
+        finally:
+            if run.discards:
+                del effects[before:]
+            node.unit.audience = BOTH
+            end_unit(node, run.session, outer, dirty)
+            self.run = None
+            self._calls.end()
+            if run.busy:
+                node.refresh_gate()
+        if kind == RESULT:
+            return value if type(value) is not float else _whole(value)
+        if kind == ENCODED:
+            return Encoded(value)
+        if kind == STATUS:
+            return Status(value)
+        raise ReplyError(value if kind == ERROR else run.killed_text())
+
+
+def _whole(number: float) -> int:
+    """A number as a reply: what an integer can't hold is the least one."""
+    if not -(2.0**63) < number < 2.0**63:
+        return -(1 << 63)
+    return int(number)
