@@ -222,7 +222,7 @@ def execute_all(
     """
     with unit(node, session):
         for row, args in commands:
-            value = _invoke(node, session, row, args)
+            value = invoke(node, session, row, args)
             collect(answer_now(value) if type(value) is Wait else value)
 
 
@@ -283,10 +283,10 @@ def admit(node: "Node", session: Session, args: list[bytes]) -> tuple[Row | None
 
 def _call(node: "Node", session: Session, args: list[bytes]) -> Any:
     row, value = admit(node, session, args)
-    return value if row is None else _invoke(node, session, row, args)
+    return value if row is None else invoke(node, session, row, args)
 
 
-def _invoke(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any:
+def invoke(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any:
     """Run an admitted command outside the turn of its client; the reply, or a Wait."""
     keyspace = node.keyspace
     dirty = keyspace.dirty
