@@ -2,7 +2,9 @@
 
     timeline    virtual time: what happens next
     network     connections that carry bytes, and what goes wrong with them
-    process     a node, its core and its drivers' twins: one run of a server program
+    bus         links between nodes, nodes.conf: the core's driver
+    connections clients and replication: the node's driver
+    process     a node, its core and these drivers: one run of a server program
     writers     clients that write unique values, and the ledger of what they were told
     trace       what happened: a digest of everything, lines for people
     settings    what a run is like; a seed draws it

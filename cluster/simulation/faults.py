@@ -34,6 +34,7 @@ class Faults:
         world.roughness.lost = world.roughness.repeated = 0.0
         world.mend()
         for name, machine in world.machines.items():
+            machine.disk.power = None
             if machine.process.slow_ms:
                 world.slow_down(name, 0)
             if machine.up and machine.process.paused:
@@ -54,6 +55,7 @@ class Faults:
         kinds: list[tuple[str, Callable[[], object], int]] = [
             ("kill", self._kill, 6),
             ("power loss", self._lose_power, 2),
+            ("power loss in a write", self._lose_power_soon, 2),
             ("pause", self._pause, 3),
             ("slow", self._slow, 2),
             ("one-way cut", self._cut, 2),
@@ -99,6 +101,23 @@ class Faults:
         if name is None:
             return False
         self._end(name, self.world.lose_power)
+        return True
+
+    def _lose_power_soon(self) -> bool:
+        """Let the power go while the disk is being written to."""
+        name = self._one_of(self._running())
+        if name is None:
+            return False
+        process, disk = self.world[name], self.world.machines[name].disk
+        disk.power = self.rng.randint(0, 12)
+
+        def see() -> None:
+            if process.alive:
+                disk.power = None
+            else:
+                self._restart_later(process)
+
+        self._for_a_while(see)
         return True
 
     def _end(self, name: str, how: Callable[[str], None]) -> None:

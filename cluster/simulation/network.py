@@ -224,6 +224,9 @@ class Network:
         """Whether either direction between two places is cut."""
         return self.is_cut(one, other) or self.is_cut(other, one)
 
+    def ip_of(self, place: str) -> str:
+        return next(ip for ip, name in self.places.items() if name == place)
+
     def delay(self) -> int:
         return self.rng.randint(self.min_delay, self.max_delay)
 

@@ -1,4 +1,4 @@
-"""One seed's run: a cluster is formed, written to and mistreated, then healed, and must be whole."""
+"""One seed's run: a cluster is formed, used and mistreated, then healed, and must be whole."""
 
 from random import Random
 
@@ -37,7 +37,8 @@ def run_seed(
 ) -> Report:
     """Run a seed; `settings` are drawn from it unless given. Lines of what happens go to `lines`.
 
-    A run lasts shortest_ms or longer, three quarters of it under faults. The same seed gives the same report, in every process.
+    A run lasts shortest_ms or longer, three quarters of it under faults. The same seed gives the
+    same report, in every process.
     """
     settings = settings or drawn(Random(seed))
     report = Report(seed, settings)

@@ -23,8 +23,9 @@ from cluster import effects as fx
 from cluster.checks import Checks
 from cluster.effects import Effect
 from cluster.message import AuthAck
+from cluster.simulation.bus import Roughness
 from cluster.simulation.network import End, Network
-from cluster.simulation.process import BUS_PORT, PORT, Process, Roughness, Watcher
+from cluster.simulation.process import BUS_PORT, PORT, Process, Watcher
 from cluster.simulation.settings import Settings
 from cluster.simulation.timeline import LocalClock, Timeline
 from cluster.simulation.trace import Trace
@@ -118,7 +119,8 @@ class World(Watcher):
 
     def _write_back(self) -> None:
         for machine in self.machines.values():
-            machine.disk.sync_directory(".")
+            if machine.disk.power is None:
+                machine.disk.sync_directory(".")
 
     def _config(self) -> Config:
         settings, config = self.settings, Config()
@@ -131,6 +133,7 @@ class World(Watcher):
             "cluster-report-refused": "yes" if settings.report_refused else "no",
             "cluster-allow-replica-migration": "yes" if settings.replica_migration else "no",
             "databases": 1,
+            "save": '""',
             "repl-diskless-sync-delay": 0,
         }
         text = "".join(f"{name} {value}\n" for name, value in directives.items())
@@ -182,7 +185,7 @@ class World(Watcher):
 
     def pause(self, name: str) -> None:
         self._note(name, "paused")
-        self[name].paused = True
+        self[name].pause()
 
     def resume(self, name: str) -> None:
         self._note(name, "resumes")

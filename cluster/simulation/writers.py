@@ -16,6 +16,7 @@ import hiredis
 from cluster.simulation.network import Address, Attempt, End, Network
 from cluster.simulation.timeline import Action
 from cluster.slots import key_slot
+from node.resp import encode_request
 
 TIMEOUT_MS = 1500
 WAIT_MS = 1000
@@ -262,7 +263,7 @@ class Writer:
         def up(end: End) -> None:
             connection.opening, connection.end = None, end
             end.on_data, end.on_end = read, ended
-            end.send(b"".join(hiredis.pack_command(tuple(args)) for args in requests))
+            end.send(b"".join(encode_request(args) for args in requests))
 
         if connection.end is not None:
             up(connection.end)
