@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from company import Company
+from hiredis import pack_command
 from local import local_node
 
 from node.monitor import quoted
+from node.replication.stream import Stream, primary_session
 
 
 @pytest.fixture
@@ -94,3 +96,34 @@ def test_a_line(reference: str) -> None:
     gate = local.node.gate
     local.node.close_session(monitor.session)
     assert local.node.gate < gate and not local.node.observe.monitors
+
+
+def test_a_replica_shows_what_its_primary_sends_and_tells_of_it() -> None:
+    local = local_node()
+    monitor, reader, listener = local.client(), local.client(), local.client()
+    monitor.call("MONITOR")
+    listener.call("CONFIG", "SET", "notify-keyspace-events", "Eg$n")
+    listener.call("PSUBSCRIBE", "__keyevent*")
+    reader.call("HELLO", 3)
+    reader.call("CLIENT", "TRACKING", "ON")
+    reader.call("MGET", "a", "b")
+    monitor.session.take_output()
+    stream = Stream(local.node, primary_session(local.node, b"10.0.0.1:6379", 0))
+    sent = ["SELECT 2", "SET a 1", "ping", "REPLCONF GETACK *", "MULTI", "SET b 1", "DEL a", "EXEC"]
+    stream.receive(b"".join(pack_command(tuple(line.split())) for line in sent))
+    lines = monitor.session.take_output().splitlines()
+    assert [line.split(b" ", 1)[1] for line in lines] == [
+        b"[2 10.0.0.1:6379] " + b" ".join(b'"%b"' % word.encode() for word in line.split())
+        for line in sent
+        if not line.startswith("REPLCONF")
+    ]
+    assert [listener.next()[2:] for _ in range(5)] == [
+        [b"__keyevent@2__:new", b"a"],
+        [b"__keyevent@2__:set", b"a"],
+        [b"__keyevent@2__:new", b"b"],
+        [b"__keyevent@2__:set", b"b"],
+        [b"__keyevent@2__:del", b"a"],
+    ]
+    assert [reader.next(), reader.next(), reader.next()] == [
+        *([b"invalidate", [b"a"]], [b"invalidate", [b"b"]], False),
+    ]
