@@ -62,7 +62,7 @@ class Node:
     in the node's present state. unit: set while several commands are logged as one.
     role: primary or replica, and all of replication. transport: carries its links. disk, host:
     files, and what INFO tells of process and machine. background: work that leaves the node free.
-    saves: the file with its data. functions: libraries that a file brought and others will hold.
+    saves: the file with its data.
     loading: how far the loading of a data set is, while it lasts.
     on_shutdown, on_deadline: the driver's; called to end the process, and when something has
     become due before the next regular tick. on_busy: called while a script keeps the node busy, to
@@ -84,7 +84,6 @@ class Node:
     background: Background = attrs.field(factory=AtOnce)
     saves: Saves = attrs.field(init=False)
     shutdown: Shutdown = attrs.field(init=False)
-    functions: list[bytes] = attrs.field(factory=list)
     host: Host = attrs.field(factory=Nowhere)
     pubsub: PubSub = attrs.field(factory=PubSub)
     watches: Watches = attrs.field(init=False)

@@ -13,6 +13,7 @@ from node.config.file import REDIS_VERSION
 from node.data.hash import Hash
 from node.data.keyspace import Database, Keyspace
 from node.persistence.rdb import VALKEY_VERSION, VERSION, RdbError, Reader, Record, write
+from node.replies import ReplyError
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -40,7 +41,7 @@ def take(node: "Node", version: int, *, data: bool = True) -> Iterator[bytes]:
         data=data,
         compress=config.rdbcompression,
         checksum=config.rdbchecksum,
-        functions=tuple(node.functions),
+        functions=node.scripting.libraries.sources(),
         on_key=(lambda: clock.sleep(delay_s)) if delay_s else None,
     )
 
@@ -179,6 +180,16 @@ class Loader:
             if database.size == before:
                 raise RdbError(f"key {key[:64]!r} is there twice", self.reader.offset)
             self.keys += 1
+
+
+def take_functions(node: "Node", loader: Loader) -> None:
+    """Let a node have the libraries of functions that came with the data, and no others; raises
+    RdbError for one that is broken."""
+    try:
+        node.scripting.libraries.replace_all(loader.reader.functions)
+    except ReplyError as error:
+        reason = f"a library of functions can't be loaded: {error.text.decode(errors='replace')}"
+        raise RdbError(reason, loader.reader.offset) from None
 
 
 def put_in_place(keyspace: Keyspace, loaded: Keyspace) -> None:

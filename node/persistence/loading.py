@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from node.persistence.checkpoint import Loader, seconds_per_key
+from node.persistence.checkpoint import Loader, seconds_per_key, take_functions
 from node.persistence.rdb import RdbError
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def _read(node: "Node", file: "Source") -> Generator[None, None, Loader]:
         file.close()
     if loader.finish():
         raise RdbError("more than a data set in the file", loader.reader.offset)
+    take_functions(node, loader)
     _log_origin(loader.reader.aux, node.keyspace.now_ms)
     _log.info(
         "Done loading RDB, keys loaded: %d, keys expired: %d.", loader.keys, len(loader.expired)
@@ -118,7 +119,6 @@ def _log_origin(aux: dict[bytes, bytes], now_ms: int) -> None:
 def _take_over(node: "Node", loader: Loader, resumes: bool) -> None:
     """The data are whole: they are the node's, at their place in a history if they tell one."""
     aux = loader.reader.aux
-    node.functions = loader.reader.functions
     node.saves.loaded(loader.keys, len(loader.expired))
     if not resumes:
         return

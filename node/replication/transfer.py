@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from node.data.keyspace import HIDE, KEEP, Keyspace
-from node.persistence.checkpoint import Loader, put_in_place
+from node.persistence.checkpoint import Loader, put_in_place, take_functions
 from node.persistence.loading import Loading
 from node.persistence.rdb import RdbError
 from node.replication.snapshot import MARK_SIZE
@@ -86,11 +86,11 @@ class Transfer:
         return rest
 
     def put_in_place(self) -> None:
-        """The payload is whole: it is the node's data from here on."""
+        """The payload is whole: it is the node's data from here on. Raises RdbError."""
+        take_functions(self.node, self.loader)
         if self.loader.keyspace is not self.node.keyspace:
             put_in_place(self.node.keyspace, self.loader.keyspace)
             self.node.role.discard(self.loader.keyspace)
-        self.node.functions = self.loader.reader.functions
         self._stop_loading()
 
     def abandon(self) -> None:
