@@ -9,7 +9,8 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
     host          memory, processor time: what INFO tells of the process
     replies       what a command may answer; the shared error texts
     resp          requests in, replies out: RESP2 and RESP3
-    data/         values: list, hash, set, zset, strings, glob patterns; limits of encodings
+    data/         values: list, hash, set, zset, stream, strings, hyperloglog, geo; glob patterns;
+                  limits of encodings
  2  data.keyspace databases split into 16384 parts; data.expiry which keys are due
     config/       every directive: redis.conf, the command line, CONFIG
     persistence/  log: what happened, encoded once, read by cursors; rdb/: snapshots
