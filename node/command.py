@@ -493,8 +493,11 @@ _DATA_GROUPS = frozenset(
 )
 
 
+_PLAIN = frozenset(b"ping echo time dbsize eval evalsha eval_ro evalsha_ro fcall fcall_ro".split())
+
+
 def _is_plain(usage: Usage, group: str) -> bool:
-    return group in _DATA_GROUPS or usage.name in (b"ping", b"echo", b"time", b"dbsize")
+    return group in _DATA_GROUPS or usage.name in _PLAIN
 
 
 def _is_single_key(specs: tuple[Keys, ...]) -> bool:

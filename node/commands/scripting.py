@@ -41,26 +41,23 @@ def _keys(access: str, notes: str = "") -> tuple[Keys]:
     return (Keys(access, 2, count_at=0, skip=1, notes=notes),)
 
 
-def _split(
-    args: list[bytes], no_number: ReplyError = NOT_INTEGER
-) -> tuple[list[bytes], list[bytes]]:
-    """Keys and further arguments after the script's name or source; raises ReplyError."""
+def _key_count(args: list[bytes], no_number: ReplyError = NOT_INTEGER) -> int:
+    """How many of the arguments after this number are keys; raises ReplyError."""
     number = integer(args[2], no_number)
     if number < 0:
         raise _NEGATIVE_KEYS
     if number > len(args) - 3:
         raise _TOO_MANY_KEYS
-    return args[3 : 3 + number], args[3 + number :]
+    return number
 
 
 # --- scripts --------------------------------------------------------------------------------------
 
 
 def _eval(session: Session, args: list[bytes], ro_command: bool) -> Any:
-    keys, arguments = _split(args)
+    count = _key_count(args)
     scripting = session.node.scripting
-    script = scripting.script(args[1])
-    return scripting.run_script(session, args, script, keys, arguments, ro_command)
+    return scripting.run_script(session, args, scripting.script(args[1]), count, ro_command)
 
 
 def _evalsha(session: Session, args: list[bytes], ro_command: bool) -> Any:
@@ -68,8 +65,7 @@ def _evalsha(session: Session, args: list[bytes], ro_command: bool) -> Any:
     script = scripting.cache.find(args[1]) or scripting.cache.find(args[1].lower())
     if script is None:
         raise NO_SCRIPT
-    keys, arguments = _split(args)
-    return scripting.run_script(session, args, script, keys, arguments, ro_command)
+    return scripting.run_script(session, args, script, _key_count(args), ro_command)
 
 
 @command(
@@ -248,8 +244,8 @@ def _fcall(session: Session, args: list[bytes], ro_command: bool) -> Any:
     found = scripting.libraries.find(args[1])
     if found is None:
         raise _NO_FUNCTION
-    keys, arguments = _split(args, _BAD_KEYS)
-    return scripting.run_function(session, args, found, keys, arguments, ro_command)
+    count = _key_count(args, _BAD_KEYS)
+    return scripting.run_function(session, args, found, count, ro_command)
 
 
 @command(

@@ -11,13 +11,13 @@ from functools import wraps
 from math import copysign, isnan
 from typing import TYPE_CHECKING, Any
 
-from node.command import CONTAINER, NOSCRIPT, STALE, WRITE, Row, find_row
+from node.command import ANY, CONTAINER, NOSCRIPT, STALE, WRITE, Row, find_row
 from node.data.number import format_double
 from node.execute import answer_now, invoke
 from node.gate import MASTER_DOWN, NO_REPLICAS, NOT_SAVED
 from node.replies import READ_ONLY_REPLICA, ReplyError, Wait
-from node.scripting.marks import ERROR
-from node.scripting.running import AUDIENCES, Loading, Run, second_look
+from node.scripting.marks import ERROR, LARGE
+from node.scripting.running import AUDIENCES, Loading, Run
 from node.scripting.scripts import ALLOW_CROSS_SLOT, COMPATIBLE
 from node.session import Session
 
@@ -53,10 +53,14 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         except ReplyError as error:
             return error.text, ERROR
         except BaseException:
-            _log.exception("A script's call failed")
-            return b"ERR internal error, see the server's log", ERROR
+            return _failed()
 
     return call
+
+
+def _failed() -> tuple[bytes, int]:
+    _log.exception("A script's call failed")
+    return b"ERR internal error, see the server's log", ERROR
 
 
 class Calls:
@@ -68,49 +72,53 @@ class Calls:
         self.run: Run | Loading | None = None
         self.converter: Converter
         self._gate = 0
+        self._clustered = node.topology.clustered
 
     def host(self) -> dict[bytes, Any]:
         """The functions, by their names in Lua."""
-        functions = (self.invoke, self.may_run, self.look, self.ended_at, self.is_running)
+        functions = (self.may_run, self.look, self.ended_at, self.is_running)
         functions += (self.log, self.setresp, self.set_repl, self.sha1hex, self.double, self.find)
-        return {function.__name__.encode(): guarded(function) for function in functions}
+        host = {function.__name__.encode(): guarded(function) for function in functions}
+        return host | {b"invoke": self.invoke}
 
     def begin(self, run: Run) -> None:
-        """The script under way from here on; until `end`."""
+        """The script under way from here on, until `run` is None."""
         self.run = run
         session, client = self.session, run.session
         session.db = client.db
         session.protocol = 2
         session.user = client.user
         session.reads_replica = client.reads_replica
-        self._gate = NOSCRIPT | CONTAINER | second_look(self.node, run)
-
-    def end(self) -> None:
-        """No script is under way any more."""
-        self.run = None
+        self._gate = NOSCRIPT | CONTAINER | self.node.gate & (WRITE | ANY)
+        if run.read_only:
+            self._gate |= WRITE
 
     # --- commands --------------------------------------------------------------------------------
 
     def invoke(self, *given: Any) -> Any:
         """redis.call and redis.pcall: a value, or (value, mark) as lua/redis.lua knows them."""
         node, session = self.node, self.session
-        args = _words(given)
-        row = node.rows.find(args[0])
-        if row is None:
-            raise _UNKNOWN
-        if (
-            row.flags & self._gate
-            or not row.low <= len(args) <= row.high
-            or node.topology.clustered
-        ):
-            row = self._admit(row, args)
-        if row.flags & WRITE:
-            assert isinstance(self.run, Run)
-            self.run.wrote = True
-        value = invoke(node, session, row, args)
-        if type(value) is Wait:
-            value = answer_now(value)
-        return self.converter.answer(value, session.protocol)
+        try:
+            args = _words(given)
+            row = node.rows.get(args[0]) or node.rows.find(args[0])
+            if row is None:
+                raise _UNKNOWN
+            flags = row.flags
+            if flags & self._gate or not row.low <= len(args) <= row.high or self._clustered:
+                row = self._admit(row, args)
+                flags = row.flags
+            if flags & WRITE:
+                self.run.wrote = True  # type: ignore[union-attr]
+            value = invoke(node, session, row, args)
+            if type(value) is bytes and len(value) < LARGE:
+                return value
+            if type(value) is Wait:
+                value = answer_now(value)
+            return self.converter.answer(value, session.protocol)
+        except ReplyError as error:
+            return error.text, ERROR
+        except BaseException:
+            return _failed()
 
     def _admit(self, row: Row, args: list[bytes]) -> Row:
         """The row of a command that needs a second look; raises ReplyError."""

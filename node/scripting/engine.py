@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from node.execute import begin_unit, end_unit
-from node.persistence.log import BOTH
+from node.execute import Unit, begin_unit, end_unit
 from node.replies import Encoded, ReplyError, Status
 from node.resp import RequestParser
 from node.scripting.calls import Calls, guarded, sha1hex
 from node.scripting.libraries import Function, Libraries
 from node.scripting.marks import ENCODED, ERROR, RESULT, STATUS
 from node.scripting.running import NOT_BUSY, Loading, Run, check
-from node.scripting.scripts import NO_WRITES, Cache, Script, parse_script
+from node.scripting.scripts import COMPATIBLE, NO_WRITES, Cache, Script, parse_script
 from node.session import Session
 
 if TYPE_CHECKING:
@@ -73,14 +72,13 @@ class Scripting:
 
     def script(self, source: bytes, loads: bool = False) -> Script:
         """The script of this source, compiled if it is new; raises ReplyError."""
-        sha = sha1hex(source)
-        script = self.cache.find(sha)
+        script = self.cache.find_source(source)
         if script is None:
             flags, body = parse_script(source)
             function, problem = self.interpreter().compile_script(body)
             if problem is not None:
                 raise ReplyError(b"ERR Error compiling script (new function): " + problem)
-            script = Script(sha, source, flags, function, loads)
+            script = Script(sha1hex(source), source, flags, function, loads)
             self.cache.add(script)
         elif loads and not script.loaded:
             self.cache.keep(script)
@@ -91,17 +89,15 @@ class Scripting:
         session: Session,
         command: list[bytes],
         script: Script,
-        keys: list[bytes],
-        arguments: list[bytes],
+        key_count: int,
         ro_command: bool,
     ) -> Any:
-        """EVAL and its kin: the script's reply; raises ReplyError."""
+        """EVAL and its kin: the script's reply; raises ReplyError.
+
+        key_count: of the arguments from command[3] on.
+        """
         run = self._begin(session, command, script.sha, script.flags, ro_command, False)
-        interpreter = self.interpreter()
-        return self._run(
-            run,
-            lambda: interpreter.run_script(script.function, session.protocol, keys, arguments),
-        )
+        return self._run(run, self.interpreter().run_script, script.function, key_count)
 
     # --- functions -------------------------------------------------------------------------------
 
@@ -110,17 +106,12 @@ class Scripting:
         session: Session,
         command: list[bytes],
         function: Function,
-        keys: list[bytes],
-        arguments: list[bytes],
+        key_count: int,
         ro_command: bool,
     ) -> Any:
-        """FCALL and FCALL_RO: the function's reply; raises ReplyError."""
+        """FCALL and FCALL_RO: the function's reply; raises ReplyError. See run_script."""
         run = self._begin(session, command, function.name, function.flags, ro_command, True)
-        interpreter = self.interpreter()
-        return self._run(
-            run,
-            lambda: interpreter.run_function(function.number, session.protocol, keys, arguments),
-        )
+        return self._run(run, self.interpreter().run_function, function.number, key_count)
 
     def load_library(self, function: Any) -> bytes | None:
         """Let a library register its functions; what went wrong, or None."""
@@ -163,31 +154,25 @@ class Scripting:
         ro_command: bool,
         is_function: bool,
     ) -> Run:
-        if not (session.internal or session.from_primary):
+        if not (flags & COMPATIBLE or session.internal or session.from_primary):
             check(self.node, flags, ro_command)
-        now_ms = self.node.clock.monotonic_ms()
-        read_only = ro_command or bool(flags & NO_WRITES)
-        return Run(self.node, session, command, name, flags, is_function, read_only, now_ms, now_ms)
+        read_only = ro_command or flags & NO_WRITES != 0
+        return Run(self.node, session, command, name, flags, is_function, read_only)
 
-    def _run(self, run: Run, call: "Callable[[], Outcome]") -> Any:
+    def _run(self, run: Run, call: "Callable[..., Outcome]", what: Any, key_count: int) -> Any:
         """Run it as one unit; the reply as a value."""
-        node = self.node
-        self.run = run
-        self._calls.begin(run)
+        node, session = self.node, run.session
         dirty = node.keyspace.dirty
         outer = begin_unit(node)
-        assert node.unit is not None
-        effects = node.unit.effects
-        before = len(effects)
+        self.run = run
+        self._calls.begin(run)
         try:
-            kind, value = call()
+            kind, value = call(what, session.protocol, key_count, run.command[3:])
         finally:
+            self.run = self._calls.run = None
             if run.discards:
-                del effects[before:]
-            node.unit.audience = BOTH
-            end_unit(node, run.session, outer, dirty)
-            self.run = None
-            self._calls.end()
+                node.unit = Unit()
+            end_unit(node, session, outer, dirty)
             if run.busy:
                 node.refresh_gate()
         if kind == RESULT:

@@ -14,11 +14,10 @@ from typing import Any
 import lupa.lua51 as lupa
 
 from node.scripting.bytecode import adapt
-from node.scripting.marks import ENDED
+from node.scripting.marks import ENDED, LARGE
 
 MEMORY_MAX = 256 * 1024 * 1024  # bytes that scripts may use
 _SPARE = 32 * 1024 * 1024  # more that Lua gets, for what the host hands over
-_LARGE = 256 * 1024
 _OVERHEAD = 64  # bytes of a value in a table, about
 
 _FILES = (
@@ -80,20 +79,14 @@ class Interpreter:
 
     def has_room(self, size: int) -> bool:
         """Whether `size` bytes can be handed over."""
-        return size < _LARGE or self.lua.get_memory_used() + size < MEMORY_MAX
-
-    def weight(self, items: list[Any]) -> int:
-        """About what a list of strings and numbers takes as a table, in bytes."""
-        return sum(len(item) if type(item) is bytes else 0 for item in items) + (
-            _OVERHEAD * len(items)
-        )
+        return size < LARGE or self.lua.get_memory_used() + size < MEMORY_MAX
 
     def _make_room(self, size: int) -> bool:
         """Before a call: what an earlier script has left behind may have to go."""
-        if self.has_room(size + _LARGE):
+        if self.lua.get_memory_used() + size < MEMORY_MAX:
             return True
         self.lua.gccollect()
-        return self.has_room(size + _LARGE)
+        return self.lua.get_memory_used() + size < MEMORY_MAX
 
     # --- compiling -------------------------------------------------------------------------------
 
@@ -126,38 +119,39 @@ class Interpreter:
             self._end_load()
 
     def run_script(
-        self, function: Any, protocol: int, keys: list[bytes], arguments: list[bytes]
+        self, function: Any, protocol: int, key_count: int, arguments: list[bytes]
     ) -> Outcome:
-        """(RESULT, value), (STATUS, text), (ERROR, text), (ENCODED, reply in wire form), or (ENDED,
-        None) where the hook or the lack of memory ended it."""
-        return self._run(
-            self._run_script, self._run_script_with, function, protocol, keys, arguments
-        )
+        """Run it with the first `key_count` arguments as KEYS, the others as ARGV.
 
-    def run_function(
-        self, number: int, protocol: int, keys: list[bytes], arguments: list[bytes]
-    ) -> Outcome:
-        """As run_script, for a registered function."""
-        return self._run(
-            self._run_function, self._run_function_with, number, protocol, keys, arguments
-        )
-
-    def _run(
-        self,
-        run: Callable[..., Outcome],
-        run_with: Callable[..., Outcome],
-        what: Any,
-        protocol: int,
-        keys: list[bytes],
-        arguments: list[bytes],
-    ) -> Outcome:
-        """`run` takes the arguments one by one, `run_with` as two tables."""
-        if not self._make_room(self.weight(keys) + self.weight(arguments)):
+        Returns (RESULT, value), (STATUS, text), (ERROR, text), (ENCODED, reply in wire form), or
+        (ENDED, None) where the hook or the lack of memory ended it.
+        """
+        if not self._make_room(sum(map(len, arguments))):
             return _ENDED
         try:
-            if len(keys) + len(arguments) < _STACK:
-                return run(what, protocol, len(keys), *keys, *arguments)
-            table = self.lua.table_from
-            return run_with(what, protocol, table(keys), table(arguments))
+            if len(arguments) < _STACK:
+                return self._run_script(function, protocol, key_count, *arguments)
+            keys, others = self._tables(arguments, key_count)
+            return self._run_script_with(function, protocol, keys, others)
         except lupa.LuaError:
             return _ENDED
+
+    def run_function(
+        self, number: int, protocol: int, key_count: int, arguments: list[bytes]
+    ) -> Outcome:
+        """As run_script, for a registered function."""
+        if not self._make_room(sum(map(len, arguments))):
+            return _ENDED
+        try:
+            if len(arguments) < _STACK:
+                return self._run_function(number, protocol, key_count, *arguments)
+            keys, others = self._tables(arguments, key_count)
+            return self._run_function_with(number, protocol, keys, others)
+        except lupa.LuaError:
+            return _ENDED
+
+    def _tables(self, arguments: list[bytes], key_count: int) -> tuple[Any, Any]:
+        if not self._make_room(sum(map(len, arguments)) + _OVERHEAD * len(arguments)):
+            raise lupa.LuaMemoryError
+        table = self.lua.table_from
+        return table(arguments[:key_count]), table(arguments[key_count:])

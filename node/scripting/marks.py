@@ -4,3 +4,6 @@
 RESULT, STATUS, ERROR, ENCODED, ENDED = range(5)
 # A command's answer, as lua/redis.lua takes it, may be STATUS or ERROR too, or this.
 OUT_OF_MEMORY = 3
+
+# Bytes; what is smaller always fits in the memory kept for the host.
+LARGE = 256 * 1024

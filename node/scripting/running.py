@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from node.clock import Clock
-from node.command import STALE, WRITE
 from node.gate import MASTER_DOWN, NO_REPLICAS
 from node.persistence.log import AOF, BOTH, REPLICAS
 from node.replies import ReplyError
@@ -44,35 +43,46 @@ _SERVE_MS = 10  # others are served this often, at most
 AUDIENCES = (0, AOF, REPLICAS, BOTH)  # by the numbers of redis.REPL_*
 
 
-@attrs.define(eq=False)
 class Run:
-    """session: the client's. command: what it said. wrote: something may have changed by now.
+    """session: the client's. command: what it said. read_only: it must not write.
 
-    reason: why it must end; place: (source, line) where it was told so.
-    slot: of the keys it has met so far, where all must be in one; -1: none yet.
+    What most never need has its place in the class: one of these is made for every call.
     """
 
-    node: "Node"
-    session: Session
-    command: list[bytes]
-    name: bytes
-    flags: int
-    is_function: bool
-    read_only: bool
-    started_ms: int
-    looked_ms: int
-    served_ms: int = 0
-    slice: int = SLICE
-    busy: bool = False
-    wrote: bool = False
-    reason: bytes | None = None
-    place: tuple[bytes, int] | None = None
-    slot: int = -1
-    discards: bool = False  # what it did is lost: the process ends
+    started_ms = -1  # when the hook has first seen it; most are over before
+    looked_ms = 0
+    served_ms = 0
+    slice = SLICE
+    busy = False  # longer than busy-reply-threshold
+    wrote = False  # something may have changed by now
+    reason: bytes | None = None  # why it must end
+    place: tuple[bytes, int] | None = None  # source and line where it was told so
+    slot = -1  # of the keys it has met so far, where all must be in one
+    discards = False  # what it did is lost: the process ends
+
+    def __init__(
+        self,
+        node: "Node",
+        session: Session,
+        command: list[bytes],
+        name: bytes,
+        flags: int,
+        is_function: bool,
+        read_only: bool,
+    ) -> None:
+        self.node = node
+        self.session = session
+        self.command = command
+        self.name = name
+        self.flags = flags
+        self.is_function = is_function
+        self.read_only = read_only
 
     def look(self) -> tuple[bytes | None, int | None]:
         """Called by the hook every now and then: (why the script must end, another slice)."""
         now_ms = self.node.clock.monotonic_ms()
+        if self.started_ms < 0:
+            self.started_ms = self.looked_ms = now_ms
         threshold_ms = self.node.config.busy_reply_threshold
         if now_ms - self.started_ms >= threshold_ms and now_ms - self.served_ms >= _SERVE_MS:
             self._serve_others(now_ms)
@@ -166,13 +176,3 @@ def check(node: "Node", flags: int, ro_command: bool) -> None:
         raise _RO_REPLICA
     if node.lacks_replicas():
         raise NO_REPLICAS
-
-
-def second_look(node: "Node", run: Run) -> int:
-    """The flags of commands inside a script that may not just run."""
-    flags = 0
-    if run.read_only or node.is_replica() or node.lacks_replicas() or node.saves.forbids_writes():
-        flags |= WRITE
-    if node.is_stale():
-        flags |= STALE
-    return flags

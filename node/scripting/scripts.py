@@ -107,6 +107,7 @@ class Cache:
 
     evicted: int = 0
     _scripts: dict[bytes, Script] = attrs.field(factory=dict)
+    _by_source: dict[bytes, Script] = attrs.field(factory=dict)
     _evaluated: OrderedDict[bytes, None] = attrs.field(factory=OrderedDict)
 
     def __len__(self) -> int:
@@ -122,15 +123,22 @@ class Cache:
             self._evaluated.move_to_end(sha)
         return script
 
+    def find_source(self, source: bytes) -> Script | None:
+        """As `find`, by the source: that takes less than its SHA-1."""
+        script = self._by_source.get(source)
+        if script is not None and not script.loaded:
+            self._evaluated.move_to_end(script.sha)
+        return script
+
     def add(self, script: Script) -> None:
         """Keep a script; the one not used for longest may have to go."""
-        self._scripts[script.sha] = script
+        self._scripts[script.sha] = self._by_source[script.source] = script
         if script.loaded:
             return
         self._evaluated[script.sha] = None
         if len(self._evaluated) > EVALUATED_MAX:
             oldest, _ = self._evaluated.popitem(last=False)
-            del self._scripts[oldest]
+            del self._by_source[self._scripts.pop(oldest).source]
             self.evicted += 1
 
     def keep(self, script: Script) -> None:
@@ -141,6 +149,7 @@ class Cache:
     def clear(self) -> None:
         """Forget all."""
         self._scripts.clear()
+        self._by_source.clear()
         self._evaluated.clear()
 
     def size(self) -> int:

@@ -106,13 +106,6 @@ local function text_of(problem)
     return text
 end
 
-local function outcome(good, kind, value)
-    if good then
-        return kind, value
-    end
-    return ERROR, text_of(kind)
-end
-
 local current, first, second, client_protocol
 
 local function main()
@@ -121,20 +114,24 @@ end
 
 local function execute(f, protocol)
     current, client_protocol, part.resp = f, protocol, 2
-    return outcome(xpcall(main, on_error))
+    local good, kind, value = xpcall(main, on_error)
+    if good then
+        return kind, value
+    end
+    return ERROR, text_of(kind)
 end
 
 -- Split the arguments of a call: the first `count` are keys.
 local function split(count, ...)
     if count == 0 then
         return {}, { ... }
+    elseif count == 1 then
+        local key = ...
+        return { key }, { select(2, ...) }
     end
-    local keys, rest = {}, { ... }
-    if count == 1 then
-        return { (...) }, { select(2, ...) }
-    end
+    local keys, all = {}, { ... }
     for i = 1, count do
-        keys[i] = rest[i]
+        keys[i] = all[i]
     end
     return keys, { select(count + 1, ...) }
 end
