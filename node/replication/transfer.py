@@ -87,7 +87,11 @@ class Transfer:
 
     def put_in_place(self) -> None:
         """The payload is whole: it is the node's data from here on. Raises RdbError."""
-        take_functions(self.node, self.loader)
+        try:
+            take_functions(self.node, self.loader)
+        except RdbError:
+            self.abandon()
+            raise
         if self.loader.keyspace is not self.node.keyspace:
             put_in_place(self.node.keyspace, self.loader.keyspace)
             self.node.role.discard(self.loader.keyspace)
