@@ -119,8 +119,9 @@ def cursor(arg: bytes) -> int:
         if not _is_cursor(arg):
             raise INVALID_CURSOR
         number = int(arg)
-        if not 0 <= number <= _UINT64_MAX:
+        if abs(number) > _UINT64_MAX or (number < 0 and as_integer(arg) is not None):
             raise INVALID_CURSOR
+        number &= _UINT64_MAX  # strtoull turns what is no integer of 64 bits around
     return number
 
 

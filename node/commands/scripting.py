@@ -30,6 +30,7 @@ _ALL_SHARDS = (b"request_policy:all_shards", b"response_policy:all_succeeded")
 _ONE_OF_ALL = (b"request_policy:all_shards", b"response_policy:one_succeeded")
 _UNKNOWN_USE = "We cannot tell how the keys will be used so we assume the worst, "
 
+_SHA1_LENGTH = 40
 _NEGATIVE_KEYS = ReplyError(b"ERR Number of keys can't be negative")
 _TOO_MANY_KEYS = ReplyError(b"ERR Number of keys can't be greater than number of args")
 _BAD_KEYS = ReplyError(b"ERR Bad number of keys provided")
@@ -61,11 +62,14 @@ def _eval(session: Session, args: list[bytes], ro_command: bool) -> Any:
 
 
 def _evalsha(session: Session, args: list[bytes], ro_command: bool) -> Any:
+    if len(args[1]) != _SHA1_LENGTH:
+        raise NO_SCRIPT
+    count = _key_count(args)
     scripting = session.node.scripting
     script = scripting.cache.find(args[1]) or scripting.cache.find(args[1].lower())
     if script is None:
         raise NO_SCRIPT
-    return scripting.run_script(session, args, script, _key_count(args), ro_command)
+    return scripting.run_script(session, args, script, count, ro_command)
 
 
 @command(
