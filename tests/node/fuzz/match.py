@@ -8,7 +8,7 @@ import attrs
 
 from fuzz import judge
 from fuzz.grammar import Command
-from fuzz.known import COPY, is_known
+from fuzz.known import COPY, find_known
 from fuzz.replies import Peer, Reply
 from fuzz.steps import Seed, Step
 
@@ -24,6 +24,10 @@ READERS: dict[bytes, tuple[Command, ...]] = {
     b"stream": (("XRANGE", "?", "-", "+"), ("XINFO", "STREAM", "?", "FULL", "COUNT", "0")),
 }
 ALWAYS: tuple[Command, ...] = (("PTTL", "?"), ("OBJECT", "ENCODING", "?"))
+
+
+class Diverged(Exception):
+    """The data differ from here on, for a known reason."""
 
 
 class NoAnswer(Exception):
@@ -68,6 +72,12 @@ class Match:
         """From nothing: the first difference in replies, events, data or dumps."""
         self._start_over(seed)
         self._take_events()
+        try:
+            return self._play(steps)
+        except Diverged:
+            return None
+
+    def _play(self, steps: Sequence[Step]) -> Difference | None:
         remaining = iter(steps)
         while batch := tuple(itertools.islice(remaining, BATCH)):
             difference = self._send([command for step in batch for command in step.commands])
@@ -194,7 +204,13 @@ def _of_transaction(queued: deque[Command], ours: Reply, real: Reply) -> Differe
 
 
 def _differ(command: Command, ours: Reply, real: Reply) -> bool:
-    return not judge.same(command, ours, real) and not is_known(command, ours, real)
+    """Whether there is a difference and no reason for it; raises Diverged."""
+    if judge.same(command, ours, real):
+        return False
+    known = find_known(command, ours, real)
+    if known is not None and known.data_differ:
+        raise Diverged(known.reason)
+    return known is None
 
 
 def _on(reader: Command, key: str | bytes) -> Command:
