@@ -33,6 +33,7 @@ def member_server(config: Config) -> Server:
     bus = open_bus(config)
     server = Server(bus.member.node)
     server.tasks.append(bus.serve)
+    server.pumps.append(bus.pump)
     server.before_exit.append(bus.close)
     return server
 

@@ -53,7 +53,8 @@ class Server:
     """Everything of a process that serves one node.
 
     tasks: what else has to run beside the clients: replication links, a cluster's bus.
-    before_exit: called once no client is served any more.
+    before_exit: called once no client is served any more. pumps: rounds of other drivers, for
+    when a script keeps the node busy.
     """
 
     node: Node
@@ -62,6 +63,7 @@ class Server:
     children: Children = attrs.field(init=False)
     tasks: list[Task] = attrs.field(factory=list)
     before_exit: list[Callable[[], None]] = attrs.field(factory=list)
+    pumps: list[Callable[[], object]] = attrs.field(factory=list)
     exit_code: int = 0
     _listeners: list[socket.socket] = attrs.field(factory=list)
     _stopping: trio.Event = attrs.field(factory=trio.Event)
@@ -75,6 +77,7 @@ class Server:
         self.node.saves.saves_by_itself = True
         self.node.on_shutdown = self.stop
         self.node.on_deadline = self._ring
+        self.node.on_busy = self._serve_others
         self.node.config.on_change("port", self._change_port)
         self.node.config.on_change("bind", self._change_port)
         self.node.config.on_change("loglevel", process.set_log_level)
@@ -118,9 +121,7 @@ class Server:
         while True:
             try:
                 await trio.lowlevel.wait_readable(listener)
-                for _ in range(ACCEPTS_PER_WAKEUP):
-                    sock, address = listener.accept()
-                    self._welcome(sock, address)
+                self._accept_waiting(listener)
             except BlockingIOError:
                 continue
             except (OSError, trio.ClosedResourceError) as error:
@@ -128,6 +129,12 @@ class Server:
                     return
                 _log.warning("Accepting client connection: %s", error)
                 await trio.sleep(0.05)
+
+    def _accept_waiting(self, listener: socket.socket) -> None:
+        """Accept those who wait to be; raises OSError, if only because there is nobody."""
+        for _ in range(ACCEPTS_PER_WAKEUP):
+            sock, address = listener.accept()
+            self._welcome(sock, address)
 
     def _welcome(self, sock: socket.socket, address: object) -> None:
         """Serve a new client, or say why not."""
@@ -154,6 +161,17 @@ class Server:
         if config.protected_mode and not config.requirepass and not local:
             return PROTECTED
         return None
+
+    def _serve_others(self) -> None:
+        """Amid a script that takes long: everybody else gets a turn."""
+        run = self.node.scripting.run
+        assert run is not None
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                self._accept_waiting(listener)
+        self.turns.pump_aside(run.session)
+        for pump in self.pumps:
+            pump()
 
     # --- time ------------------------------------------------------------------------------------
 

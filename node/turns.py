@@ -70,6 +70,8 @@ class Turns:
     _flagged: list[Session] = attrs.field(factory=list)
     _resumable: list[Session] = attrs.field(factory=list)
     _in_turn: bool = False
+    _ready: list[Connection] = attrs.field(factory=list)  # of the turn under way: may have output
+    _batch: Batch = attrs.field(factory=list)  # and what it runs
 
     def __attrs_post_init__(self) -> None:
         self._epoll.register(self._wakeup, select.EPOLLIN)
@@ -146,10 +148,35 @@ class Turns:
         self.node.end_turn()
         self._in_turn = False
         self._write(ready)
+        self._write_flagged()
+        return True
+
+    def pump_aside(self, busy: Session) -> None:
+        """A turn amid another, for all clients but the one whose script keeps the node busy.
+
+        Those whose requests were to follow in that turn have them run now.
+        """
+        outer_ready, outer_batch, in_turn = self._ready, self._batch, self._in_turn
+        place = next((i for i, entry in enumerate(outer_batch) if entry[0] is busy), -1)
+        rest = outer_batch[place + 1 :]
+        del outer_batch[place + 1 :]
+        self._in_turn = True
+        self.node.begin_turn()
+        ready = self._read(self._epoll.poll(0, BATCH), rest, busy)
+        if self._resumable:
+            self._resume()
+        self.node.end_turn()
+        self._in_turn, self._ready, self._batch = in_turn, outer_ready, outer_batch
+        self._write(ready)
+        self._write(outer_ready)
+        self._write_flagged()
+        outer_ready[:] = [one for one in outer_ready if one.session.id in self._by_session]
+
+    def _write_flagged(self) -> None:
+        """Send what was made outside the turns of those who get it."""
         while self._flagged:
             flagged, self._flagged = self._flagged, []
             self._write([c for s in flagged if (c := self._by_session.get(s.id)) is not None])
-        return True
 
     def _resume(self) -> None:
         """Let those go on who have read what they were owed."""
@@ -157,16 +184,24 @@ class Turns:
         for session in resumable:
             self.node.resume(session)
 
-    def _read(self, events: list[tuple[int, int]]) -> list[Connection]:
-        """Read and run what has come in; the connections that may have output."""
+    def _read(
+        self, events: list[tuple[int, int]], first: Batch | None = None, but: Session | None = None
+    ) -> list[Connection]:
+        """Read and run what has come in; the connections that may have output.
+
+        first: what to run before that. but: whose connection must not be touched.
+        """
         ready: list[Connection] = []
-        batch: Batch = []
+        batch: Batch = first or []
+        self._ready, self._batch = ready, batch
         connections = self._connections
         for fd, event in events:
             connection = connections.get(fd)
             if connection is None:
                 if fd == self._wakeup:
                     os.eventfd_read(fd)
+                continue
+            if connection.session is but:
                 continue
             if event & _OTHER and not self._has_more(connection, event, ready):
                 continue
@@ -184,6 +219,7 @@ class Turns:
                 batch.append((session, requests, session.parser.verbatim))
             ready.append(connection)
         self.node.run_all(batch)
+        self._batch = []
         for connection in ready:
             if connection.session.parser.error is not None:
                 connection.session.reject_input()

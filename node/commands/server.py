@@ -101,7 +101,10 @@ def shutdown(session: Session, args: list[bytes]):
     if words & {b"SAFE", b"FAILOVER"}:
         _check_cluster_words(session, words)
     save = True if b"SAVE" in words else False if b"NOSAVE" in words else None
-    node.shutdown.begin(Wish(save, now=b"NOW" in words, force=b"FORCE" in words))
+    now = b"NOW" in words
+    if node.scripting.is_busy():
+        save, now = False, True  # the data are those of a script's half
+    node.shutdown.begin(Wish(save, now=now, force=b"FORCE" in words))
     outcome = node.shutdown.outcome()
     return Wait(node.shutdown.outcome, held_command=True) if outcome is PENDING else outcome
 

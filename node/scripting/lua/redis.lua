@@ -246,9 +246,9 @@ function at_load.register_function(...)
     local parse = count == 1 and named_arguments or positional_arguments
     local name, callback, description, flags = parse(...)
     check_memory()
-    local number, problem = host.register(name, description or false, flags or "")
-    if problem then
-        error(failure(problem), 0)
+    local number, mark = host.register(name, description or false, flags or "")
+    if mark then
+        error(failure(number), 0)
     end
     registered[number] = callback
 end
