@@ -328,6 +328,9 @@ def hgetex(session: Session, args: list[bytes]) -> list[bytes | None]:
         f for f, content in zip(fields, found, strict=True) if content is not None
     )
     if at_ms is not None:
+        if is_past(session, at_ms):  # each goes as soon as it has been read
+            first = {field: i for i, field in reversed(list(enumerate(fields)))}
+            found = [found[i] if first[f] == i else None for i, f in enumerate(fields)]
         _arm(session, key, value, list(there), at_ms)
     elif options.keeps:
         _disarm(session, key, value, list(there))
