@@ -1,6 +1,6 @@
 """What differs from a real server and is known to, each with the reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -62,6 +62,24 @@ def _is_cut_among_equals(command: Command, ours: Reply, real: Reply) -> bool:
 _NEAR = {"GEOSEARCH", "GEORADIUS", "GEORADIUS_RO", "GEORADIUSBYMEMBER", "GEORADIUSBYMEMBER_RO"}
 
 
+def _is_order_of_a_table(command: Command, ours: Reply, real: Reply) -> bool:
+    """Whether a script that asks for maps got the same words, in the order of Lua's tables."""
+    asked = command[0] == "EVAL" and "setresp(3)" in str(command[1])
+    return asked and sorted(_words_of(ours)) == sorted(_words_of(real))
+
+
+def _words_of(reply: Reply) -> Iterator[str]:
+    if not isinstance(reply.value, tuple):
+        yield str(reply)
+        return
+    for value in reply.value:
+        if not isinstance(value.value, int) or value.value < _ANY_TIME_MS:
+            yield from _words_of(value)
+
+
+_ANY_TIME_MS = 1_000_000_000_000
+
+
 def _is_activity_of_a_carried_consumer(command: Command, ours: Reply, real: Reply) -> bool:
     if not _asks(command, "XINFO", "STREAM", COPY.upper()):
         return False
@@ -96,6 +114,10 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "places at equal distances come in no certain order, and COUNT cuts among them",
         _is_cut_among_equals,
+    ),
+    Known(
+        "a map that a script was given and returns has the order of a table of Lua, which is none",
+        _is_order_of_a_table,
     ),
     Known(
         "DUMP is written as RDB version 10, which does not hold when a consumer was active; a real "
