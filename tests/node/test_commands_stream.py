@@ -47,8 +47,8 @@ def test_adding(pair: Pair) -> None:
         XADD s 5-{MAX + 1} a b; XADD s 1-1-1 a b; XADD s "" a b; XADD new NOMKSTREAM 1 a b;
         XADD new nomkstream * a b; EXISTS new; XADD s NOMKSTREAM NOMKSTREAM 3 a b; XLEN s;
         XLEN new; SET str v; XADD str * a b; XLEN str; XADD str x a b; TYPE s;
-        OBJECT ENCODING s; DEL none; SCAN 0 TYPE stream COUNT 999; XADD s 4-{MAX} a b; XADD s 4-* a b;
-        XADD s 4 a b; XADD s 007 a b; XADD s 08-+09 a b; XADD s {MAX}-{MAX - 1} a b;
+        OBJECT ENCODING s; DEL none; SCAN 0 TYPE stream COUNT 999; XADD s 4-{MAX} a b;
+        XADD s 4-* a b; XADD s 4 a b; XADD s 007 a b; XADD s 08-+09 a b; XADD s {MAX}-{MAX - 1} a b;
         XADD s * a b; XADD s * a b; XADD s {MAX}-* a b; XRANGE s - +; COPY s t; XRANGE t - +;
         COPY s t REPLACE
         """)
