@@ -20,7 +20,7 @@ every node of its shard that there is, dead or alive, survives whatever happens 
 those that could be elected has it; unless a process that still is the primary by its nodes.conf
 is started without its data, and comes to serve before it hears of a successor. A node whose data
 is in memory alone can't keep that promise, nor does Redis. So:
-- `kept what was acknowledged`: such a write is there whenever a client reads it, and at the end,
+- `kept what was acknowledged`: such a write is there whenever a client then asks, and at the end,
   if no primary of its shard was restarted so after the write was sent;
 - `read what was written`: a read brings the value that was written under that key, or nothing.
 
@@ -336,14 +336,14 @@ class Promises:
             when >= write.sent and slots >> write.slot & 1 for slots, when in self.forgotten
         )
 
-    def on_read(self, write: "Write", found: bytes | None, place: str) -> None:
+    def on_read(self, write: "Write", found: bytes | None, place: str, asked: int) -> None:
         demand(
             found is None or found == write.value,
             "read what was written",
             f"{place} has {found!r} as {write.key!r}, not {write.value!r}",
         )
         demand(
-            found is not None or not self.holds(write),
+            found is not None or asked < write.acknowledged or not self.holds(write),
             "kept what was acknowledged",
             f"{place} has lost {write.key!r}, acknowledged by {write.by}",
         )
@@ -356,7 +356,7 @@ class Promises:
             for process in self.processes.values():
                 if process.core.view.myself.slots >> write.slot & 1:
                     held = process.node.keyspace[0].keys_of_part(write.slot)
-                    self.on_read(write, _shown(held.get(write.key)), process.place)
+                    self.on_read(write, _shown(held.get(write.key)), process.place, self.now())
 
 
 # --- all of them ----------------------------------------------------------------------------------

@@ -108,14 +108,13 @@ class Faults:
         name = self._one_of(self._running())
         if name is None:
             return False
-        process, disk = self.world[name], self.world.machines[name].disk
-        disk.power = self.rng.randint(0, 12)
+        machine = self.world.machines[name]
+        machine.disk.power = self.rng.randint(0, 12)
 
         def see() -> None:
-            if process.alive:
-                disk.power = None
-            else:
-                self._restart_later(process)
+            machine.disk.power = None
+            if not machine.up:
+                self._restart_later(machine.process)
 
         self._for_a_while(see)
         return True

@@ -51,7 +51,7 @@ class Machine:
     ip: str
     disk: SimulatedDisk
     clock: LocalClock
-    process: Process
+    process: Process = attrs.field(init=False)
 
     @property
     def up(self) -> bool:
@@ -104,18 +104,26 @@ class World(Watcher):
             rng.randint(-settings.skew_ms, settings.skew_ms),
             rng.randint(-settings.drift_ppm, settings.drift_ppm),
         )
-        disk = SimulatedDisk(self._own_rng())
-        self.machines[name] = Machine(name, ip, disk, clock, self._launch(name, ip, disk, clock))
+        self._launch(Machine(name, ip, SimulatedDisk(self._own_rng()), clock))
 
-    def _launch(self, name: str, ip: str, disk: SimulatedDisk, clock: LocalClock) -> Process:
+    def _launch(self, machine: Machine) -> None:
+        """Start the program on a machine, with what its disk holds."""
         process = Process(
-            name, ip, self.network, disk, clock, self._config(), self._own_rng(), self,
+            machine.name,
+            machine.ip,
+            self.network,
+            machine.disk,
+            machine.clock,
+            self._config(),
+            self._own_rng(),
+            self,
             self.roughness,
-        )  # fmt: skip
-        self._names[process.id] = name
+        )
+        machine.process = process
+        self.machines[machine.name] = machine
+        self._names[process.id] = machine.name
         self.checks.on_start(process)
         process.start()
-        return process
 
     def _write_back(self) -> None:
         for machine in self.machines.values():
@@ -181,7 +189,7 @@ class World(Watcher):
         self._note(name, "restarts")
         self.restarts += 1
         self.network.regain_power(name)
-        machine.process = self._launch(name, machine.ip, machine.disk, machine.clock)
+        self._launch(machine)
 
     def pause(self, name: str) -> None:
         self._note(name, "paused")

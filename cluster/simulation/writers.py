@@ -51,8 +51,8 @@ class Write:
 class Ledger:
     """What all writers have been told.
 
-    on_kept: told of a write when WAIT has answered. on_read: told what was found of a write, and
-    where.
+    on_kept: told of a write when WAIT has answered. on_read: told what was found of a write by a
+    request that left at some time, and where.
     """
 
     writes: dict[bytes, Write] = attrs.field(factory=dict)
@@ -60,7 +60,7 @@ class Ledger:
     requests: int = 0
     setbacks: dict[str, int] = attrs.field(factory=dict)
     on_kept: Callable[[Write], None] = lambda write: None
-    on_read: Callable[[Write, bytes | None, str], None] = lambda write, found, place: None
+    on_read: Callable[[Write, bytes | None, str, int], None] = lambda *what: None
 
     def open(self, write: Write) -> Write:
         self.writes[write.key] = write
@@ -154,9 +154,10 @@ class Writer:
         keys = self.ledger.keys
         back = min(int(self.rng.expovariate(0.05)), len(keys) - 1)
         write = self.ledger.writes[keys[-1 - back]]
+        asked = self.network.timeline.now
         replies = yield from self._do(write.slot, [[b"GET", write.key]])
         if replies is not None:
-            self.ledger.on_read(write, replies[0], self._place_of(write.slot))
+            self.ledger.on_read(write, replies[0], self._place_of(write.slot), asked)
         return None
 
     def _change_shared(self) -> Steps:

@@ -1,4 +1,4 @@
-"""Whole nodes in a simulated world: short stories, many seeds, and seeds that must find a mistake."""
+"""Whole nodes in a simulated world: stories, many seeds, and mistakes that seeds must find."""
 
 import logging
 import os
@@ -330,4 +330,4 @@ def test_two_votes_of_one_voter_are_noticed_over_its_restart(monkeypatch):
 def test_a_broken_rule_is_raised_where_it_is_broken(world):
     with pytest.raises(Violation, match="read what was written"):
         write = next(iter(world.ledger.writes.values()))
-        world.checks.promises.on_read(write, b"another", "p1")
+        world.checks.promises.on_read(write, b"another", "p1", 0)
