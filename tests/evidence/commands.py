@@ -6,17 +6,10 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-from command_info import differences, groups
+from command_info import DATA_MODEL, LEFT_OUT, differences, groups
 from programs import OURS, Server
 
 from cluster.processes import find_program
-
-DATA_MODEL = (
-    *("string", "hash", "list", "set", "sorted-set", "stream", "bitmap", "hyperloglog", "geo"),
-    *("generic", "pubsub", "transactions", "scripting"),
-)
-# Of those groups, but of use only to a cluster's operator or to an append only file.
-LEFT_OUT = (b"migrate", b"waitaof")
 
 
 def command_and_docs(command: list[str]) -> list[Any]:

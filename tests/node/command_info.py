@@ -7,6 +7,12 @@ from typing import Any
 ON_PURPOSE = {
     (b"debug", "arguments"): "the subcommands are named, which a real server does not do",
 }
+DATA_MODEL = (
+    *("string", "hash", "list", "set", "sorted-set", "stream", "bitmap", "hyperloglog", "geo"),
+    *("generic", "pubsub", "transactions", "scripting"),
+)
+# Of those groups, but of use only to a cluster's operator or to an append only file.
+LEFT_OUT = (b"migrate", b"waitaof")
 FIELDS = ("arity", "flags", "range", "categories", "tips", "keys")
 
 

@@ -1,7 +1,7 @@
 """COMMAND and its subcommands: the whole table, compared with a real server's."""
 
 import hiredis
-from command_info import ON_PURPOSE, by_name, differences
+from command_info import DATA_MODEL, LEFT_OUT, ON_PURPOSE, by_name, differences, groups
 from local import local_node
 
 from node.command import TABLE, every_row
@@ -11,6 +11,13 @@ def test_describes_commands_as_a_real_server_does(valkey_server, connect):
     theirs = connect(valkey_server().port).one("COMMAND")
     found = list(differences(local_node().client().call("COMMAND"), theirs))
     assert not found, "\n".join(found)
+
+
+def test_the_data_model_is_whole(valkey_server, connect):
+    theirs = groups(connect(valkey_server().port).one("COMMAND", "DOCS"))
+    ours = groups(local_node().client().call("COMMAND", "DOCS"))
+    wanted = {name for name, group in theirs.items() if group in DATA_MODEL}
+    assert wanted - ours.keys() == set(LEFT_OUT)
 
 
 def test_docs_say_when_and_what_for(valkey_server, connect):
