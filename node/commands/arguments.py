@@ -38,6 +38,20 @@ def integer_between(arg: bytes, low: int, high: int, error: ReplyError) -> int:
     return number
 
 
+INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
+_INT32 = ReplyError(
+    b"ERR value is out of range, value must between %d and %d" % (INT32_MIN, INT32_MAX)
+)
+
+
+def integer32(arg: bytes) -> int:
+    """A signed 32-bit integer; raises ReplyError."""
+    number = integer(arg)
+    if not INT32_MIN <= number <= INT32_MAX:
+        raise _INT32
+    return number
+
+
 def signed_count(arg: bytes) -> int:
     """An integer whose absolute value is one as well; raises ReplyError."""
     number = integer(arg)

@@ -4,7 +4,7 @@ import hmac
 
 from node import gate, monitor
 from node.command import ALLOW_BUSY, FAST, LOADING, NO_AUTH, NOSCRIPT, STALE, command
-from node.commands.arguments import integer
+from node.commands.arguments import integer, integer32
 from node.commands.transactions import end_transaction
 from node.config.file import REDIS_VERSION
 from node.replies import OK, PONG, SYNTAX, ReplyError, Status, wrong_arity
@@ -209,7 +209,7 @@ def reset(session: Session, args: list[bytes]):
 def select(session: Session, args: list[bytes]):
     """Changes the database that the connection works on."""
     node = session.node
-    index = integer(args[1])
+    index = integer32(args[1])
     count = node.config.cluster_databases if node.topology.clustered else node.config.databases
     if not 0 <= index < count:
         raise NO_SUCH_DATABASE

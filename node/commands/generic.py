@@ -16,7 +16,7 @@ from node.command import (
     Usage,
     command,
 )
-from node.commands.arguments import count, cursor, integer, scan_options
+from node.commands.arguments import count, cursor, integer, integer32, scan_options
 from node.commands.expire import is_past
 from node.commands.help import help_text
 from node.commands.keyspace import DB_OUT_OF_RANGE
@@ -38,10 +38,6 @@ _RESTORE = Usage(
     "RESTORE key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]"
 )
 
-_INT32_MIN, _INT32_MAX = -(1 << 31), (1 << 31) - 1
-_INT32 = ReplyError(
-    b"ERR value is out of range, value must between %d and %d" % (_INT32_MIN, _INT32_MAX)
-)
 _SAME = ReplyError(b"ERR source and destination objects are the same")
 _TTL = ReplyError(b"ERR Invalid TTL value, must be >= 0")
 _IDLETIME = ReplyError(b"ERR Invalid IDLETIME value, must be >= 0")
@@ -217,9 +213,7 @@ def _rename(db: Database, key: bytes, name: bytes) -> None:
 
 def _database(session: Session, arg: bytes) -> Database:
     databases = session.node.keyspace.databases
-    index = integer(arg)
-    if not _INT32_MIN <= index <= _INT32_MAX:
-        raise _INT32
+    index = integer32(arg)
     if not 0 <= index < len(databases):
         raise DB_OUT_OF_RANGE
     return databases[index]

@@ -1,12 +1,11 @@
 """DBSIZE FLUSHDB FLUSHALL SWAPDB: whole databases."""
 
 from node.command import ALL_DBS, FAST, READONLY, WRITE, command
-from node.commands.arguments import integer_between
+from node.commands.arguments import INT32_MAX, INT32_MIN, integer_between
 from node.replies import OK, SYNTAX, ReplyError, Status
 from node.session import Session
 
 DB_OUT_OF_RANGE = ReplyError(b"ERR DB index is out of range")
-_INT32 = -(1 << 31), (1 << 31) - 1
 _FIRST = ReplyError(b"ERR invalid first DB index")
 _SECOND = ReplyError(b"ERR invalid second DB index")
 _HISTORY = (
@@ -89,8 +88,8 @@ def _check_mode(args: list[bytes]) -> None:
 def swapdb(session: Session, args: list[bytes]) -> Status:
     """Exchange the contents of two databases."""
     keyspace = session.node.keyspace
-    first = integer_between(args[1], *_INT32, _FIRST)
-    second = integer_between(args[2], *_INT32, _SECOND)
+    first = integer_between(args[1], INT32_MIN, INT32_MAX, _FIRST)
+    second = integer_between(args[2], INT32_MIN, INT32_MAX, _SECOND)
     for index in (first, second):
         if not 0 <= index < len(keyspace.databases):
             raise DB_OUT_OF_RANGE

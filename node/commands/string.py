@@ -6,7 +6,7 @@ from typing import Any
 
 from node.command import DENYOOM, FAST, READONLY, WRITE, Keys, Usage, command
 from node.commands import expire
-from node.commands.arguments import integer, integer_between
+from node.commands.arguments import INT32_MAX, integer, integer_between
 from node.data import longdouble
 from node.data.keyspace import GENERIC, STRING
 from node.data.number import INT64_MAX, INT64_MIN
@@ -51,7 +51,6 @@ _LCS = Usage("LCS key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLE
 _KEEP = (b"KEEPTTL",)
 _PERSIST = (b"PERSIST",)
 _NUMKEYS = ReplyError(b"ERR invalid numkeys value or out of range")
-_INT32_MAX = (1 << 31) - 1
 _OFFSET = ReplyError(b"ERR offset is out of range")
 _DECREMENT = ReplyError(b"ERR decrement would overflow")
 _NOT_FINITE = ReplyError(b"ERR increment would produce NaN or Infinity")
@@ -382,7 +381,7 @@ def msetnx(session: Session, args: list[bytes]) -> int:
 )
 def msetex(session: Session, args: list[bytes]) -> int:
     """Put strings at several keys, at once, under a condition or for a time."""
-    end = 2 + 2 * integer_between(args[1], 1, _INT32_MAX, _NUMKEYS)
+    end = 2 + 2 * integer_between(args[1], 1, INT32_MAX, _NUMKEYS)
     if end > len(args):
         raise SYNTAX
     (condition, lifetime), _ = _MSETEX.options(args, end)
