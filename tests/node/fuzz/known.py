@@ -56,7 +56,9 @@ def _is_reference_of_a_transaction(command: Command, ours: Reply, real: Reply) -
 
 def _is_cut_among_equals(command: Command, ours: Reply, real: Reply) -> bool:
     spoken = {str(word).upper() for word in command}
-    return bool(spoken & _NEAR) and "COUNT" in spoken and shape(ours, real)
+    near = bool(spoken & _NEAR) and "COUNT" in spoken
+    sorts = bool(spoken & {"SORT", "SORT_RO"}) and {"BY", "LIMIT"} <= spoken
+    return (near or sorts) and shape(ours, real)
 
 
 _NEAR = {"GEOSEARCH", "GEORADIUS", "GEORADIUS_RO", "GEORADIUSBYMEMBER", "GEORADIUSBYMEMBER_RO"}
@@ -111,7 +113,8 @@ KNOWN: tuple[Known, ...] = (
         _is_reference_of_a_transaction,
     ),
     Known(
-        "places at equal distances come in no certain order, and COUNT cuts among them",
+        "places at equal distances, and elements of equal weight, come in no certain order, and "
+        "COUNT or LIMIT cuts among them",
         _is_cut_among_equals,
     ),
     Known(
