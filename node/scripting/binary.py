@@ -7,7 +7,7 @@ https://valkey.io/topics/lua-api/#runtime-libraries
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import attrs
@@ -124,7 +124,7 @@ class _Item:
     order: str
 
 
-def _items(form: bytes, start: int = 0) -> Iterator[_Item]:
+def _items(form: bytes, start: int = 0) -> Generator[_Item, int, None]:
     """The options of a format, for data from `start` on; the caller sends the place after each."""
     text = form.decode("latin-1")
     order, align, at, total = "little", 1, 0, start
@@ -167,10 +167,10 @@ def _size(kind: str, number: int | None, at: int, digits_end: int) -> tuple[int,
         return 0, at
     if kind == "x":
         return 1, at
-    size = _SIZES.get(kind if kind in "fd" else kind.lower() if kind in "bhltBHLT" else "")
-    if size is None:
+    fixed = _SIZES.get(kind if kind in "fd" else kind.lower() if kind in "bhltBHLT" else "")
+    if fixed is None:
         raise _Failure(f"invalid format option '{kind}'", 1)
-    return size, at
+    return fixed, at
 
 
 def struct_pack(form: bytes, *values: Any) -> Any:

@@ -76,8 +76,10 @@ class Calls:
 
     def host(self) -> dict[bytes, Any]:
         """The functions, by their names in Lua."""
-        functions = (self.may_run, self.look, self.ended_at, self.is_running)
-        functions += (self.log, self.setresp, self.set_repl, self.sha1hex, self.double, self.find)
+        functions: tuple[Callable[..., Any], ...] = (
+            *(self.may_run, self.look, self.ended_at, self.is_running),
+            *(self.log, self.setresp, self.set_repl, self.sha1hex, self.double, self.find),
+        )
         host = {function.__name__.encode(): guarded(function) for function in functions}
         return host | {b"invoke": self.invoke}
 
