@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from node.commands.arguments import integer
 from node.pubsub import CHANNEL, PATTERN, SHARD
-from node.replies import SYNTAX, ReplyError
+from node.replies import SYNTAX, ReplyError, printed
 from node.session import NORMAL, PRIMARY, PUBSUB, REPLICA, Session
 
 Test = Callable[[Session], bool]
@@ -164,7 +164,7 @@ def _id_test(options: list[bytes], i: int) -> tuple[Test, int]:
 def _type_test(session: Session, word: bytes) -> Test:
     kind = _KINDS.get(word.lower())
     if kind is None:
-        raise ReplyError(b"ERR Unknown client type '%b'" % word)
+        raise ReplyError(b"ERR Unknown client type '%b'" % printed(word))
     return lambda one: one.kind == kind
 
 

@@ -7,7 +7,7 @@ from node.command import ALLOW_BUSY, FAST, LOADING, NO_AUTH, NOSCRIPT, STALE, co
 from node.commands.arguments import integer, integer32
 from node.commands.transactions import end_transaction
 from node.config.file import REDIS_VERSION
-from node.replies import OK, PONG, SYNTAX, ReplyError, Status, wrong_arity
+from node.replies import OK, PONG, SYNTAX, ReplyError, Status, printed, wrong_arity
 from node.session import NORMAL, PUBSUB, REPLY_ON, Session
 
 SERVER_NAME = b"redis"
@@ -99,7 +99,7 @@ def _hello_options(args: list[bytes]) -> tuple[tuple[bytes, bytes] | None, bytes
             name = client_name(args[i + 1])
             i += 2
         else:
-            raise ReplyError(b"ERR Syntax error in HELLO option '%b'" % args[i])
+            raise ReplyError(b"ERR Syntax error in HELLO option '%b'" % printed(args[i]))
     return credentials, name
 
 
