@@ -339,7 +339,8 @@ def reject(node: "Node", session: Session, row: Row | None, error: ReplyError) -
 
 def fail(node: "Node", session: Session, row: Row | None, error: ReplyError) -> ReplyError:
     """Count a command that ran and ended in an error."""
-    session.effects = None
+    if session.effects is not LOGGED:
+        session.effects = None
     node.observe.errors.count(error)
     if row is not None:
         row.failed += 1

@@ -16,6 +16,7 @@ from node.pubsub import CHANNEL, PATTERN, SHARD
 if TYPE_CHECKING:
     from node.node import Node
     from node.persistence.loading import Loading
+    from node.scripting.engine import Scripting
 
 Fields = Iterable[tuple[str, object]]
 Section = Callable[["Node"], Fields]
@@ -170,11 +171,7 @@ def memory(node: "Node") -> Fields:
         ("used_memory_dataset", max(used - node.observe.startup_memory, 0)),
         ("total_system_memory", total),
         ("total_system_memory_human", human(total)),
-        ("used_memory_lua", 0),
-        ("used_memory_scripts", 0),
-        ("number_of_cached_scripts", 0),
-        ("number_of_functions", 0),
-        ("number_of_libraries", 0),
+        *_scripting(node.scripting),
         ("maxmemory", limit),
         ("maxmemory_human", human(limit)),
         ("maxmemory_policy", node.config.maxmemory_policy),
@@ -187,6 +184,25 @@ def memory(node: "Node") -> Fields:
         ("active_defrag_running", 0),
         ("lazyfree_pending_objects", 0),
         ("lazyfreed_objects", 0),
+    )
+
+
+def _scripting(scripting: "Scripting") -> Fields:
+    """One interpreter runs scripts and functions; it is counted as the scripts'."""
+    interpreter, libraries = scripting.memory_used(), scripting.libraries
+    sources = scripting.cache.size() + libraries.size()
+    return (
+        ("used_memory_lua", interpreter),
+        ("used_memory_vm_eval", interpreter),
+        ("used_memory_lua_human", human(interpreter)),
+        ("used_memory_scripts_eval", scripting.cache.size()),
+        ("number_of_cached_scripts", len(scripting.cache)),
+        ("number_of_functions", len(libraries.functions)),
+        ("number_of_libraries", len(libraries.by_name)),
+        ("used_memory_vm_functions", 0),
+        ("used_memory_functions", libraries.size()),
+        ("used_memory_scripts", sources),
+        ("used_memory_scripts_human", human(sources)),
     )
 
 
@@ -259,6 +275,7 @@ def stats(node: "Node") -> Fields:
         ("expired_keys", keyspace.expired),
         ("evicted_keys", 0),
         ("evicted_clients", 0),
+        ("evicted_scripts", node.scripting.cache.evicted),
         ("total_eviction_exceeded_time", 0),
         ("current_eviction_exceeded_time", 0),
         ("keyspace_hits", keyspace.hits),

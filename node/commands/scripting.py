@@ -306,10 +306,8 @@ def function_load(session: Session, args: list[bytes]):
     replaces = False
     for option in args[2:-1]:
         if option.upper() != b"REPLACE":
-            raise ReplyError(b"ERR Unknown option given: %b" % option)
+            raise ReplyError(b"ERR Unknown option given: %b" % option.strip(b"\r\n"))
         replaces = True
-    if len(args) > 4:
-        raise ReplyError(b"ERR Unknown option given: %b" % args[3])
     library = session.node.scripting.libraries.load(args[-1], replaces)
     session.node.keyspace.dirty += 1
     return library.name

@@ -78,7 +78,8 @@ class Calls:
         """The functions, by their names in Lua."""
         functions: tuple[Callable[..., Any], ...] = (
             *(self.may_run, self.look, self.ended_at, self.is_running),
-            *(self.log, self.setresp, self.set_repl, self.sha1hex, self.double, self.find),
+            *(self.log, self.setresp, self.set_repl, self.sha1hex),
+            *(self.double, self.find, self.repeated),
         )
         host = {function.__name__.encode(): guarded(function) for function in functions}
         return host | {b"invoke": self.invoke}
@@ -218,6 +219,10 @@ class Calls:
     def double(self, number: float) -> bytes:
         """The text of a double in a reply."""
         return format_double(number)
+
+    def repeated(self, text: bytes, times: int) -> bytes | bool:
+        """string.rep for large results; False where there is no memory for it."""
+        return self.converter.interpreter.has_room(len(text) * times) and text * times
 
     def find(self, text: bytes, part: bytes, start: int) -> int:
         """Plain search, in linear time."""

@@ -118,10 +118,12 @@ class Scripting:
         now_ms = self.node.clock.monotonic_ms()
         loading = Loading(self.node.clock, now_ms + LOAD_MS)
         self._calls.run = loading
+        interpreter = self.interpreter()
         try:
-            problem = self.interpreter().load_library(function)
+            problem = interpreter.load_library(function)
         finally:
             self._calls.run = None
+            interpreter.end_load()
         return loading.reason or problem
 
     # --- running ---------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Interpreter:
         self._compile_script: Callable[..., Any] = part[b"compile_script"]
         self._compile_library: Callable[..., Any] = part[b"compile_library"]
         self._load_library: Callable[..., Any] = part[b"load_library"]
-        self._end_load: Callable[..., Any] = part[b"end_load"]
+        self.end_load: Callable[..., Any] = part[b"end_load"]
         self.forget_function: Callable[[int], None] = part[b"forget_function"]
         self._run_script: Callable[..., Outcome] = part[b"run_script"]
         self._run_function: Callable[..., Outcome] = part[b"run_function"]
@@ -83,7 +83,7 @@ class Interpreter:
 
     def _make_room(self, size: int) -> bool:
         """Before a call: what an earlier script has left behind may have to go."""
-        if self.lua.get_memory_used() + size < MEMORY_MAX:
+        if self.lua.get_memory_used() + size < MEMORY_MAX // 2:
             return True
         self.lua.gccollect()
         return self.lua.get_memory_used() + size < MEMORY_MAX
@@ -110,13 +110,14 @@ class Interpreter:
     # --- running ---------------------------------------------------------------------------------
 
     def load_library(self, function: Any) -> bytes | None:
-        """Let a library register its functions; what went wrong, or None."""
+        """Let a library register its functions; what went wrong, or None.
+
+        `end_load` must follow, once the hook may no longer end it.
+        """
         try:
             return self._load_library(function)
         except lupa.LuaError as error:
             return str(error).encode()
-        finally:
-            self._end_load()
 
     def run_script(
         self, function: Any, protocol: int, key_count: int, arguments: list[bytes]

@@ -197,7 +197,9 @@ class Libraries:
             libraries.extend(map(self.compile, sources))
             if policy != b"FLUSH":
                 for library in libraries:
-                    self._check(library, policy == b"REPLACE")
+                    if policy == b"APPEND" and library.name in self.by_name:
+                        raise ReplyError(b"ERR Library %b already exists" % library.name)
+                    self._check(library, True)
         except ReplyError:
             for library in libraries:
                 self._release(library)

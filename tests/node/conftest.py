@@ -43,14 +43,13 @@ class Oracle:
 
     def ask(self, *commands: tuple[Any, ...]) -> list[Any]:
         self.sock.sendall(b"".join(hiredis.pack_command(command) for command in commands))
-        replies: list[Any] = []
-        while len(replies) < len(commands):
-            reply = self.reader.gets()
-            if reply is False:
-                self.reader.feed(self.sock.recv(1 << 20))
-            else:
-                replies.append(reply)
-        return replies
+        return [self.next() for _ in commands]
+
+    def next(self) -> Any:
+        """What comes next."""
+        while (reply := self.reader.gets()) is False:
+            self.reader.feed(self.sock.recv(1 << 20))
+        return reply
 
     def one(self, *command: Arg) -> Any:
         self.settle()

@@ -423,7 +423,7 @@ local function located(f, ...)
     if type(value) == "table" then
         error(value, 0)
     end
-    error(value, 3)
+    error(part.without_place(value), 3)
 end
 
 local function new()

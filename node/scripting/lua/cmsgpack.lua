@@ -253,8 +253,10 @@ local function located(good, ...)
         return ...
     end
     local problem = ...
-    local elsewhere = type(problem) == "table" or find(problem, "^table index")
-    error(problem, elsewhere and 0 or 3)
+    if type(problem) == "table" or find(problem, "^table index") then
+        error(problem, 0)
+    end
+    error(part.without_place(problem), 3)
 end
 
 function cmsgpack.pack(...)

@@ -22,6 +22,7 @@ local look, is_running, ended_at, adapt = host.look, host.is_running, host.ended
 local SLICE = 1000   -- instructions
 local LOOKS = 50     -- slices between two looks at the clock
 local HEAVY = 16384  -- KiB; with that much in use a single instruction may take long
+local MUCH = 4e6     -- characters looked at inside C
 local FULL = host.memory_max / 1024
 local OWN = "^%[sandbox%]:%d+: "
 
@@ -75,6 +76,19 @@ end
 
 sethook(watch, "", SLICE)
 
+-- Called for work inside C that takes about as long as looking at so many characters: what is
+-- much counts as many instructions.
+local work = 0
+
+local function charge(amount)
+    work = work + amount
+    if work > MUCH then
+        work = 0
+        looks = LOOKS
+        watch()
+    end
+end
+
 -- Called before anything is handed to the host: there, running out of memory must not happen.
 local function check_memory()
     if gcinfo() > FULL then
@@ -102,6 +116,11 @@ local function text_of(problem)
         return text == nil and problem or text
     end
     return relocate(problem)
+end
+
+-- An error's text without a place in here.
+local function without_place(problem)
+    return (gsub(problem, OWN, "", 1))
 end
 
 local function guarded_pcall(...)
@@ -279,4 +298,5 @@ part.coroutine = {
     running = running,
 }
 part.compile, part.loaders = compile, loaders
-part.place, part.relocate, part.check_memory = place, relocate, check_memory
+part.without_place = without_place
+part.place, part.relocate, part.check_memory, part.charge = place, relocate, check_memory, charge

@@ -7,14 +7,18 @@ local host, part = ...
 
 local error, floor, next, select, tonumber, type = error, math.floor, next, select, tonumber, type
 local find, gmatch, gsub, match, rep = string.find, string.gmatch, string.gsub, string.match, string.rep
-local byte, sub = string.byte, string.sub
+local byte, format, lower, reverse, sub, upper = string.byte, string.format, string.lower,
+    string.reverse, string.sub, string.upper
+local concat, huge = table.concat, math.huge
 local slow = part.patterns
 local check_memory = part.check_memory
+local charge = part.charge
 local memory_max = host.memory_max
 
 local STEPS = 3e7        -- of C's matcher; more may take more than a moment
 local LONGEST = 1000     -- items of a pattern; C's matcher may recurse once for each
-local BLOCK = 1024
+local LARGE = 65536     -- characters; longer results are made by the host, in one piece
+local LONG = 10000       -- characters; what is done with shorter texts is not accounted for
 
 local strings = {}
 for name, f in next, string do
@@ -55,7 +59,13 @@ local function is_heavy(subject, pattern)
     if size * #pattern < 512 and #pattern < 16 then
         return false
     end
-    return #pattern > LONGEST or steps(size, pattern) > STEPS
+    local number = #pattern > LONGEST and huge or steps(size, pattern)
+    if number > STEPS then
+        return true
+    elseif number > LONG then
+        charge(number)
+    end
+    return false
 end
 
 -- Whether these are a subject and a pattern, and not something the stock function complains about.
@@ -136,13 +146,55 @@ function strings.rep(...)
         end
         if #text * number > memory_max then
             error("not enough memory", 0)
+        elseif #text * number > LONG then
+            charge(#text * number)
         end
-        if number > 2 * BLOCK then
-            number = floor(number)
-            return rep(rep(text, BLOCK), floor(number / BLOCK)) .. rep(text, number % BLOCK)
+        if #text * number > LARGE then
+            check_memory()
+            local result = host.repeated(text, floor(number))
+            return result or error("not enough memory", 0)
         end
     end
     return rep(...)
+end
+
+-- What takes time in proportion to its text.
+local function account(text)
+    if type(text) == "string" and #text > LONG then
+        charge(#text)
+    end
+end
+
+function strings.lower(...)
+    account((...))
+    return lower(...)
+end
+
+function strings.reverse(...)
+    account((...))
+    return reverse(...)
+end
+
+function strings.sub(...)
+    account((...))
+    return sub(...)
+end
+
+function strings.upper(...)
+    account((...))
+    return upper(...)
+end
+
+function strings.format(...)
+    local text = format(...)
+    account(text)
+    return text
+end
+
+function part.table.concat(...)
+    local text = concat(...)
+    account(text)
+    return text
 end
 
 strings.gfind = strings.gmatch
