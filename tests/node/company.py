@@ -118,6 +118,8 @@ class Company:
     def together(self, name: str, lines: str) -> dict[str, list[Any]]:
         """Let somebody send commands; what everybody hears is the same from both servers."""
         self.people[name].send(lines)
+        # Invalidations leave at the end of the turn: once another is answered, it is over.
+        self.ask("PING")
         heard = {}
         for other in (name, *(one for one in self.people if one != name)):
             theirs, ours = self.people[other].hears()
