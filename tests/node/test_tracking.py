@@ -9,7 +9,7 @@ from local import Client, Local, local_node
 
 @pytest.fixture
 def company(reference: str) -> Iterator[Company]:
-    found = Company(reference)
+    found = Company(reference, waits_for_turns=True)
     found.join("reader", 3)
     found.join("writer", 2)
     yield found
