@@ -19,7 +19,7 @@ from node.command import (
 from node.commands.arguments import integer
 from node.commands.help import help_text
 from node.data.pattern import compiled
-from node.replies import NOT_INTEGER, OK, Members, ReplyError, Status
+from node.replies import NOT_INTEGER, OK, Members, ReplyError, Status, printed
 from node.scripting.libraries import Library
 from node.scripting.scripts import NO_SCRIPT
 from node.session import Session
@@ -306,7 +306,7 @@ def function_load(session: Session, args: list[bytes]):
     replaces = False
     for option in args[2:-1]:
         if option.upper() != b"REPLACE":
-            raise ReplyError(b"ERR Unknown option given: %b" % option.strip(b"\r\n"))
+            raise ReplyError(b"ERR Unknown option given: %b" % printed(option).strip(b"\r\n"))
         replaces = True
     library = session.node.scripting.libraries.load(args[-1], replaces)
     session.node.keyspace.dirty += 1
@@ -380,7 +380,7 @@ def _list_options(args: list[bytes]) -> tuple[bytes | None, bool]:
                 raise ReplyError(b"ERR library name argument was not given")
             pattern = args[i]
         else:
-            raise ReplyError(b"ERR Unknown argument %b" % args[i])
+            raise ReplyError(b"ERR Unknown argument %b" % printed(args[i]))
         i += 1
     return pattern, with_code
 
