@@ -4,6 +4,7 @@ It holds a whole node and its core, and drives them as cluster.server's process 
 whatever arrives or falls due, effects in order and at once, replies after the turn's end.
 """
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -69,7 +70,7 @@ class Process:
     """One run of a server program, from start to death.
 
     place: the machine's name. slow_ms: how long it takes for each thing. paused: it has been
-    stopped, and what arrives waits in `inbox`.
+    stopped, and what arrives waits.
     """
 
     place: str
@@ -89,8 +90,8 @@ class Process:
     alive: bool = True
     paused: bool = False
     slow_ms: int = 0
-    inbox: list[Action] = attrs.field(factory=list)
-    _free_at: int = 0
+    _inbox: deque[Action] = attrs.field(factory=deque)
+    _is_coming: bool = False
     _next_tick: int = 0
     _alarm_at: int = 0
 
@@ -127,20 +128,25 @@ class Process:
         """Do this in a turn of its own: now, after what is still to be done, or never."""
         if not self.alive:
             return
-        timeline = self.network.timeline
-        if self.paused:
-            self.inbox.append(action)
-        elif self.slow_ms or timeline.now < self._free_at:
-            self._free_at = max(self._free_at, timeline.now) + self.slow_ms
-            timeline.at(self._free_at, partial(self._come_to, action))
+        if self.paused or self.slow_ms or self._inbox:
+            self._inbox.append(action)
+            if not self.paused:
+                self._come_back()
         else:
             self._turn(action)
 
-    def _come_to(self, action: Action) -> None:
-        if self.paused:
-            self.inbox.append(action)
-        elif self.alive:
-            self._turn(action)
+    def _come_back(self) -> None:
+        """Plan the next thing that waits to be done."""
+        if not self._is_coming:
+            self._is_coming = True
+            self.network.timeline.after(self.slow_ms, self._do_next)
+
+    def _do_next(self) -> None:
+        self._is_coming = False
+        if self.alive and not self.paused and self._inbox:
+            self._turn(self._inbox.popleft())
+            if self._inbox:
+                self._come_back()
 
     def _turn(self, action: Action) -> None:
         try:
@@ -214,13 +220,10 @@ class Process:
     def resume(self) -> None:
         """Let it go on, with all that has arrived meanwhile."""
         self.paused = False
-        waiting, self.inbox = self.inbox, []
-        for action in waiting:
-            self.handle(action)
-        if self.alive and not self.paused:
-            self.handle(self._keep_time)
+        self._inbox.append(self._keep_time)
+        self._come_back()
 
     def die(self) -> None:
         """The process is gone, and with it all it knew."""
         self.alive = False
-        self.inbox.clear()
+        self._inbox.clear()
