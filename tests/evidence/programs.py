@@ -66,17 +66,7 @@ class Server:
 
     def connect(self) -> Connection:
         """A connection, once the server accepts them."""
-        deadline = time.monotonic() + READY_TIMEOUT
-        while True:
-            try:
-                sock = socket.create_connection(("127.0.0.1", self.port), ANSWER_TIMEOUT)
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise
-                time.sleep(0.01)
-            else:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return Connection(sock)
+        return connect(self.port, self.process, ANSWER_TIMEOUT)
 
     def __enter__(self) -> "Server":
         return self
@@ -90,3 +80,18 @@ class Server:
         self.process.kill()
         self.process.wait()
         self._directory.cleanup()
+
+
+def connect(port: int, process: "subprocess.Popen[bytes]", timeout: float) -> Connection:
+    """A connection to a server's process, once it accepts them; `timeout` is that of an answer."""
+    deadline = time.monotonic() + READY_TIMEOUT
+    while True:
+        try:
+            sock = socket.create_connection(("127.0.0.1", port), timeout)
+        except OSError:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise
+            time.sleep(0.01)
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return Connection(sock)
