@@ -22,6 +22,7 @@ from node.config import Config
 from node.data.keyspace import Database
 from node.replies import ReplyError
 from node.session import Session, session_gate
+from node.transaction import keys_of
 
 CROSS_SLOT = ReplyError(b"CROSSSLOT Keys in request don't hash to the same slot")
 TRY_AGAIN = ReplyError(b"TRYAGAIN Multiple keys request during rehashing of slot")
@@ -96,7 +97,7 @@ class Routing:
         asking = session.asking
         if asking:
             _end_asking(session, row)
-        keys = _keys(session, row, args)
+        keys = keys_of(session, row, args)
         if not keys:
             return None
         slot = key_slot(keys[0])
@@ -180,18 +181,6 @@ def _end_asking(session: Session, row: Row) -> None:
     if ends_here and row.name not in _KEEPS_ASKING:
         session.asking = False
         session.gate = session_gate(session)
-
-
-def _keys(session: Session, row: Row, args: Sequence[bytes]) -> list[bytes]:
-    """The keys of a command; of EXEC those of all that it runs."""
-    if row.single_key:
-        return [args[1]]
-    if row.keys or row.find_keys is not None:
-        return [args[i] for i in row.key_indices(args)]
-    if row.name == b"exec" and session.transaction is not None:
-        queued = session.transaction.commands
-        return [args[i] for row, args in queued for i in row.key_indices(args)]
-    return []
 
 
 def _queues(session: Session, row: Row) -> bool:

@@ -6,7 +6,7 @@ It is the one source of a command's arity, option parsing, keys and COMMAND DOCS
     name        lower case: an argument            NAME     upper case: a literal token
     [ ... ]     may be left out                    a | b    one of
     x [x ...]   x, once or more                    [x ...]  x, any number of times
-    < ... >     one of these must be there
+    < ... >     one of these must be there         ""       the empty string
 """
 
 import itertools
@@ -71,7 +71,7 @@ FLAG_NAMES = (
     (MOVABLE_KEYS, b"movablekeys"),
 )
 
-UNBOUNDED = 1 << 31
+UNBOUNDED = (1 << 30) - 1  # the largest integer that compares fast
 
 Handler = Callable[[Any, list[bytes]], Any]
 
@@ -215,7 +215,7 @@ class _Reader:
             if lexeme in "[<":
                 parts.append(self.group("]" if lexeme == "[" else ">"))
             elif lexeme.isupper() or not lexeme[0].isalpha():
-                parts.append(Token(lexeme.encode()))
+                parts.append(Token(lexeme.strip('"').encode()))
             else:
                 parts.append(Argument(lexeme))
         return tuple(parts)

@@ -70,6 +70,8 @@ def node_gate(node: "Node") -> int:
         flags |= WRITE
     if node.pause.is_on():
         flags |= ANY if node.pause.everything else WRITE | MAY_REPLICATE
+    if node.moving.is_on():
+        flags |= WRITE | READONLY | MAY_REPLICATE
     return flags
 
 
@@ -96,7 +98,11 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
         raise LOADING_ERROR
     if flags & (WRITE | READONLY) and session.id in node.observe.monitors:
         raise LOOKS_ON
-    return _queue(session, row, args) or _pause(node, session, flags, args)
+    return (
+        _queue(session, row, args)
+        or _pause(node, session, flags, args)
+        or _moving(node, session, row, args)
+    )
 
 
 def _queue(session: Session, row: Row, args: list[bytes]) -> Any | None:
@@ -161,4 +167,12 @@ def _staleness(node: "Node", flags: int) -> None:
 def _pause(node: "Node", session: Session, flags: int, args: list[bytes]) -> Any | None:
     if node.pause.holds(session, flags):
         return node.pause.wait(session, args)
+    return None
+
+
+def _moving(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | None:
+    """What is on its way to another node is to be left alone till it is here or there."""
+    moving = node.moving
+    if moving.is_on() and node.unit is None and moving.holds(session, row, args):
+        return moving.wait(session, row, args)
     return None

@@ -141,7 +141,7 @@ def clients(node: "Node") -> Fields:
         ("total_watched_keys", node.watches.keys()),
         ("total_blocking_keys", len({place for wait in blocked for place in wait.keys})),
         ("total_blocking_keys_on_nokey", 0),
-        ("paused_reason", "client_pause" if paused.is_on() else "none"),
+        ("paused_reason", paused.reason()),
         ("paused_actions", _paused_actions(node)),
         ("paused_timeout_milliseconds", max(paused.until_ms - node.now_ms, 0)),
     )
@@ -285,7 +285,7 @@ def stats(node: "Node") -> Fields:
         ("pubsubshard_channels", len(pubsub.by_name[SHARD])),
         ("latest_fork_usec", observe.fork_us),
         ("total_forks", observe.forks),
-        ("migrate_cached_sockets", 0),
+        ("migrate_cached_sockets", node.moving.connections()),
         ("slave_expires_tracked_keys", 0),
         ("tracking_total_keys", len(node.tracking.readers)),
         ("tracking_total_items", node.tracking.items),

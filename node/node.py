@@ -24,6 +24,7 @@ from node.disk import Disk, RealDisk
 from node.execute import Batch, Unit, run, run_again
 from node.host import Host, Nowhere
 from node.housekeeper import Housekeeper
+from node.moving import Moving
 from node.notifications import Notifications
 from node.observe import Observe
 from node.pause import Pause
@@ -62,7 +63,7 @@ class Node:
     in the node's present state. unit: set while several commands are logged as one.
     role: primary or replica, and all of replication. transport: carries its links. disk, host:
     files, and what INFO tells of process and machine. background: work that leaves the node free.
-    saves: the file with its data.
+    saves: the file with its data. moving: keys on their way to other nodes.
     loading: how far the loading of a data set is, while it lasts.
     on_shutdown, on_deadline: the driver's; called to end the process, and when something has
     become due before the next regular tick. on_busy: called while a script keeps the node busy, to
@@ -84,6 +85,7 @@ class Node:
     background: Background = attrs.field(factory=AtOnce)
     saves: Saves = attrs.field(init=False)
     shutdown: Shutdown = attrs.field(init=False)
+    moving: Moving = attrs.field(init=False)
     host: Host = attrs.field(factory=Nowhere)
     pubsub: PubSub = attrs.field(factory=PubSub)
     watches: Watches = attrs.field(init=False)
@@ -125,6 +127,7 @@ class Node:
         self.notifications = Notifications(self)
         self.saves = Saves(self)
         self.shutdown = Shutdown(self)
+        self.moving = Moving(self)
         self.run_id = f"{self.random.getrandbits(160):040x}"
         self.begin_turn()
         self.started_ms, self.started_wall_ms = self.now_ms, self.keyspace.now_ms
@@ -247,18 +250,23 @@ class Node:
         self.begin_turn()
         self._expire_due()
         self.blocking.expire(self.now_ms)
-        if self.pause.until_ms and not self.pause.is_on():
-            self.pause.stop()
+        self.pause.tick()
         self.role.tick()
         self.saves.tick()
         self.shutdown.tick()
+        self.moving.tick()
         self.housekeeper.tick()
         self.refresh_gate()
         self.end_turn()
 
     def next_deadline_ms(self) -> int | None:
         """When, on the monotonic clock, something must happen before the next regular tick."""
-        times = (self.blocking.next_ms(), self.role.next_deadline_ms())
+        times = (
+            self.blocking.next_ms(),
+            self.pause.next_deadline_ms(),
+            self.role.next_deadline_ms(),
+            self.moving.next_deadline_ms(),
+        )
         return min((at_ms for at_ms in times if at_ms is not None), default=None)
 
     def commands_processed(self) -> int:

@@ -8,6 +8,7 @@ deleted then is no change.
 https://redis.io/docs/latest/develop/interact/transactions/
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -131,6 +132,18 @@ class Watches:
                 keys[place] = False  # what had no time left when it was watched is now deleted
             else:
                 session.watch.broken = True
+
+
+def keys_of(session: "Session", row: Row, args: Sequence[bytes]) -> list[bytes]:
+    """The keys of a command; of EXEC those of all that it runs."""
+    if row.single_key:
+        return [args[1]]
+    if row.keys or row.find_keys is not None:
+        return [args[i] for i in row.key_indices(args)]
+    if row.name == b"exec" and session.transaction is not None:
+        queued = session.transaction.commands
+        return [args[i] for row, args in queued for i in row.key_indices(args)]
+    return []
 
 
 def _holds(db: Database, key: bytes) -> bool:

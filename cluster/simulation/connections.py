@@ -8,9 +8,8 @@ import attrs
 from cluster.simulation.network import Attempt, End, Network
 from node.node import Node
 from node.replication.primary import Replica
-from node.replication.replica import PrimaryLink
 from node.replication.snapshot import Snapshot
-from node.replication.transport import Peer
+from node.replication.transport import Caller, Peer
 from node.session import Session
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Connections:
 
     # --- replication: the node's transport -------------------------------------------------------
 
-    def connect(self, link: PrimaryLink) -> None:
+    def connect(self, link: Caller) -> None:
         def up(end: End) -> None:
             self._peers[link] = end
             end.on_data = link.receive

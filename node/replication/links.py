@@ -18,12 +18,11 @@ import attrs
 import trio
 
 from node.replication.source import Source
-from node.replication.transport import Peer
+from node.replication.transport import Caller, Peer
 
 if TYPE_CHECKING:
     from node.node import Node
     from node.replication.primary import Replica
-    from node.replication.replica import PrimaryLink
     from node.replication.snapshot import Snapshot
     from node.turns import Turns
 
@@ -171,7 +170,7 @@ class Links:
 
     # --- connecting ------------------------------------------------------------------------------
 
-    def connect(self, link: "PrimaryLink") -> None:
+    def connect(self, link: Caller) -> None:
         try:
             flags = socket.AI_NUMERICHOST
             addresses = socket.getaddrinfo(link.host, link.port, 0, socket.SOCK_STREAM, 0, flags)
@@ -184,7 +183,7 @@ class Links:
             return
         self._dial(link, addresses[0][0], addresses[0][4])
 
-    async def _resolve(self, link: "PrimaryLink", scope: trio.CancelScope) -> None:
+    async def _resolve(self, link: Caller, scope: trio.CancelScope) -> None:
         """Look a host's name up; a name with several addresses gets each in turn."""
         error = None
         with scope:
@@ -204,7 +203,7 @@ class Links:
             self._dial(link, address[0], address[4])
         self.node.end_turn()
 
-    def _dial(self, link: "PrimaryLink", family: int, address: tuple) -> None:
+    def _dial(self, link: Caller, family: int, address: tuple) -> None:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
         code = sock.connect_ex(address)

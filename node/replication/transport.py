@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from node.replication.primary import Replica
-    from node.replication.replica import PrimaryLink
     from node.replication.snapshot import Snapshot
 
 
@@ -24,10 +23,23 @@ class Peer(Protocol):
         ...
 
 
+class Caller(Peer, Protocol):
+    """A peer that opens its connection itself: to `host`, `port`; of a name with several addresses
+    to one after the other, as `attempts` says."""
+
+    host: str
+    port: int
+    attempts: int
+
+    def connected(self) -> None:
+        """The connection is there."""
+        ...
+
+
 class Transport(Protocol):
     """A driver. None of these waits."""
 
-    def connect(self, link: "PrimaryLink") -> None:
+    def connect(self, link: Caller) -> None:
         """Open a connection to link.host, link.port; then link.connected() or link.lost()."""
         ...
 
@@ -60,7 +72,7 @@ class Transport(Protocol):
 class Unconnected:
     """The transport of a node that nobody drives: nothing ever arrives."""
 
-    def connect(self, link: "PrimaryLink") -> None:
+    def connect(self, link: Caller) -> None:
         return None
 
     def adopt(self, replica: "Replica") -> None:

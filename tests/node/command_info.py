@@ -12,7 +12,7 @@ DATA_MODEL = (
     *("generic", "pubsub", "transactions", "scripting"),
 )
 # Of those groups, but of use only to a cluster's operator or to an append only file.
-LEFT_OUT = (b"migrate", b"waitaof")
+LEFT_OUT = (b"waitaof",)
 FIELDS = ("arity", "flags", "range", "categories", "tips", "keys")
 
 

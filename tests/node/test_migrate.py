@@ -1,0 +1,207 @@
+"""MIGRATE: word for word as a real server's, while the node goes on serving."""
+
+import select
+import socket
+
+import hiredis
+import pytest
+
+from node.moving import IDLE_MS
+from node.replication.transport import Unconnected
+from tests.node.local import local_node
+from tests.node.servers import wait_until
+
+# Asked of ours and of a real one in turn, each sending to a real one; T stands for its port.
+LINES = """
+SET a 1
+SET b 2 PX 100000
+HSET h f v
+ZADD z 1.5 m
+XADD x 1-1 f v
+MIGRATE
+MIGRATE 127.0.0.1 T a 0
+MIGRATE 127.0.0.1 T nokey 0 100
+MIGRATE 127.0.0.1 T a x 100
+MIGRATE 127.0.0.1 T a 0 x
+MIGRATE 127.0.0.1 T a x y foo
+MIGRATE 127.0.0.1 T a 0 100 AUTH
+MIGRATE 127.0.0.1 T a 0 100 AUTH2 x
+MIGRATE 127.0.0.1 T a 0 100 KEYS a b
+MIGRATE 127.0.0.1 1 a 0 100
+MIGRATE 127.0.0.1 x a 0 100
+MIGRATE nohost.invalid T a 0 100
+MIGRATE 127.0.0.1 T a 99 1000
+MIGRATE 127.0.0.1 T a -1 1000
+MIGRATE 127.0.0.1 T a 0 1000 AUTH foo
+MIGRATE 127.0.0.1 T a 0 1000 COPY
+GET a
+MIGRATE 127.0.0.1 T a 0 1000 COPY
+MIGRATE 127.0.0.1 T a 0 0 COPY REPLACE
+MIGRATE 127.0.0.1 T a 0 -5 REPLACE
+EXISTS a
+MIGRATE 127.0.0.1 T - 0 1000 KEYS
+MIGRATE 127.0.0.1 T - 0 1000 KEYS none
+MIGRATE 127.0.0.1 T - 0 1000 KEYS a b h b z x
+DBSIZE
+SET a 5
+SET n 6
+MIGRATE 127.0.0.1 T - 0 1000 KEYS a n
+KEYS *
+MIGRATE 127.0.0.1 T - 1 1000 AUTH2 default - KEYS a
+KEYS *
+"""
+
+
+def answers(source, target):
+    """What the source says to LINES, and what the target holds at the end."""
+    target.call("FLUSHALL")
+    lines = [line.replace(" T ", f" {target.port} ").split() for line in LINES.split("\n")]
+    said = [
+        (line, shown(source.call(*["" if word == "-" else word for word in line])))
+        for line in lines
+        if line
+    ]
+    held = [target.call(*line.split()) for line in ("GET a", "HGETALL h", "ZSCORE z m", "XLEN x")]
+    assert 90_000 < target.call("PTTL", "b") <= 100_000
+    return said, held
+
+
+def shown(reply):
+    return repr(reply).replace("1-1", "ID")
+
+
+def test_answers_are_a_real_servers(our_server, valkey_server):
+    target = valkey_server()
+    assert answers(our_server(), target) == answers(valkey_server(), target)
+
+
+@pytest.fixture
+def target():
+    """A listener that accepts whoever comes, and says only what a test has it say."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        yield listener
+
+
+def begin(server, connect, target, *keys, timeout=5000):
+    """MIGRATE under way: its client, and the target's end of the connection once all has come."""
+    client = connect(server.port)
+    port = target.getsockname()[1]
+    command = ("MIGRATE", "127.0.0.1", port, "", 0, timeout, "KEYS", *keys)
+    client.sock.sendall(hiredis.pack_command(command))
+    end, _ = target.accept()
+    end.settimeout(5)
+    reader, came = hiredis.Reader(), []
+    while len(came) < 1 + len(keys):
+        reader.feed(end.recv(65536))
+        came += iter(reader.gets, False)
+    assert [words[0] for words in came] == [b"SELECT"] + [b"RESTORE"] * len(keys)
+    return client, end
+
+
+def test_others_are_served_and_who_wants_the_key_waits(our_server, connect, target):
+    server = our_server()
+    other, asks = connect(server.port), connect(server.port)
+    other.ask(("SET", "a", "1"), ("SET", "b", "2"))
+    client, end = begin(server, connect, target, "a")
+    assert other.ask(("GET", "b"), ("INCR", "b")) == [b"2", 3]
+    asks.sock.sendall(hiredis.pack_command(("APPEND", "a", "x")))
+    assert other.one("PING") == b"PONG"
+    assert not select.select([asks.sock], [], [], 0.2)[0]
+    end.sendall(b"+OK\r\n+OK\r\n")
+    assert client.next() == b"OK"
+    assert asks.next() == 1  # the key was gone by then
+    assert other.one("GET", "a") == b"x"
+
+
+def test_what_a_script_changes_meanwhile_is_sent_again(our_server, connect, target):
+    server = our_server()
+    other = connect(server.port)
+    other.one("SET", "a", "1")
+    client, end = begin(server, connect, target, "a")
+    other.one("EVAL", "return redis.call('set', 'a', '2')", 0)
+    end.sendall(b"+OK\r\n+OK\r\n")
+    again = end.recv(65536)
+    assert b"RESTORE" in again and b"REPLACE" in again
+    end.sendall(b"+OK\r\n")
+    assert client.next() == b"OK"
+    assert other.one("EXISTS", "a") == 0
+
+
+def test_a_target_that_goes_away_or_is_silent_leaves_the_keys(our_server, connect, target):
+    server = our_server()
+    other = connect(server.port)
+    other.ask(("SET", "a", "1"), ("SET", "b", "2"))
+    client, end = begin(server, connect, target, "a", "b")
+    end.sendall(b"+OK\r\n+OK\r\n")  # of SELECT and a; b's doesn't come
+    end.close()
+    assert str(client.next()) == "IOERR error or timeout reading to target instance"
+    assert other.one("KEYS", "*") == [b"b"]
+    client, end = begin(server, connect, target, "b", timeout=50)
+    assert str(client.next()) == "IOERR error or timeout reading to target instance"
+    assert other.one("GET", "b") == b"2"
+
+
+def test_nothing_waits_inside_a_transaction(our_server, connect):
+    client = connect(our_server().port)
+    move = ("MIGRATE", "127.0.0.1", 1, "a", 0, 10)
+    replies = client.ask(("SET", "a", "1"), ("MULTI",), move, ("EXEC",))
+    assert "a transaction or a script can't" in str(replies[-1][0])
+
+
+def test_what_was_moved_is_deleted_in_the_log_by_one_del(our_server, valkey_server, connect):
+    source, target, replica = our_server(), valkey_server(), our_server()
+    replica.call("REPLICAOF", "127.0.0.1", source.port)
+    source.call("MSET", "a", 1, "b", 2, "c", 3)
+    wait_until(lambda: replica.call("DBSIZE") == 3, "the replica has them")
+    source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", "a", "b", "nokey")
+    wait_until(lambda: replica.call("KEYS", "*") == [b"c"], "the replica lacks them")
+    assert target.call("DBSIZE") == 2
+
+
+class Line(Unconnected):
+    """A transport that notes what it is to carry."""
+
+    def __init__(self):
+        self.calls = []
+        self.closed = []
+
+    def connect(self, link):
+        self.calls.append(link)
+
+    def close(self, peer):
+        self.closed.append(peer)
+
+
+def test_a_connection_serves_again_until_it_is_idle_for_too_long():
+    local = local_node()
+    line = local.node.transport = Line()
+    client = local.client()
+    for _ in range(2):
+        client.call("SET", "a", "1")
+        assert client.call("MIGRATE", "other", 7000, "a", 0, 100) is False
+        (courier,) = line.calls
+        if not courier.up:
+            courier.connected()
+            assert b"SELECT" in courier.take_output(1 << 20)
+            courier.receive(b"+OK\r\n")
+        courier.receive(b"+OK\r\n")
+        assert client.next() == b"OK"
+    local.advance(IDLE_MS)
+    assert line.closed == []
+    local.advance(1)
+    assert line.closed == [courier]
+    client.call("SET", "a", "1")
+    client.call("MIGRATE", "other", 7000, "a", 0, 100)
+    assert len(line.calls) == 2
+
+
+def test_no_connection_in_time():
+    local = local_node()
+    line = local.node.transport = Line()
+    client = local.client()
+    client.call("SET", "a", "1")
+    client.send("MIGRATE", "other", 7000, "a", 0, 100)
+    local.advance(101)
+    assert str(client.next()) == "IOERR error or timeout connecting to the client"
+    assert line.closed and client.call("GET", "a") == b"1"
