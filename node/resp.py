@@ -147,6 +147,25 @@ class RequestParser:
         return requests
 
 
+def whole_requests(data: bytes) -> list[list[bytes]] | None:
+    """The requests that these bytes are, whole and in canonical form, one or more; None if they
+    are anything else, or may be."""
+    if data[:1] != b"*" or _odd_header(data):
+        return None
+    reader = hiredis.Reader(notEnoughData=False)
+    reader.feed(data)
+    reader.feed(_END)
+    try:
+        requests = list(iter(reader.gets, False))
+        if not requests or requests.pop() != 1:
+            return None
+        for request in requests:
+            _join(request)
+    except (hiredis.ProtocolError, TypeError):
+        return None
+    return requests
+
+
 def _plain_inline(data: bytes) -> bool:
     """Whole lines of words, without quotes and without a `*` that may open an array."""
     return data[-1] == _NEWLINE and not (
@@ -340,7 +359,10 @@ def _unescape(match: re.Match[bytes]) -> bytes:
     return _ESCAPES.get(code, code)
 
 
-_BULK_HEADS = [b"$%d" % n for n in range(1024)]
+SMALL = 1024  # what is counted in less than this is looked up: formatting takes three times as long
+BULK_HEADS = [b"$%d\r\n" % n for n in range(SMALL)]
+INTEGERS = [b":%d\r\n" % n for n in range(SMALL)]
+_BULK_HEADS = [b"$%d" % n for n in range(SMALL)]
 
 
 def encode_request(args: list[bytes]) -> bytes:

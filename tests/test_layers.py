@@ -16,14 +16,15 @@ ROWS = {
     1: "node node.background node.clock node.disk node.host node.replies node.resp "
     "node.data node.data.* node.data.pattern",
     2: "node.data.keyspace node.data.expiry node.data.eviction node.config node.config.* "
-    "node.persistence node.persistence.rdb node.persistence.rdb.* node.persistence.log",
+    "node.persistence node.persistence.rdb node.persistence.rdb.* node.persistence.log "
+    "node.persistence.aof node.persistence.aof.manifest node.persistence.aof.reader",
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
     "node.transaction node.topology",
     4: "node.pause node.gate node.execute node.observe node.info node.housekeeper "
     "node.notifications node.monitor node.shutdown node.moving",
     5: "node.commands node.commands.* node.scripting node.scripting.*",
     6: "node.replication node.replication.* node.persistence.checkpoint "
-    "node.persistence.loading node.persistence.saves node.persistence.aof",
+    "node.persistence.loading node.persistence.saves node.persistence.aof.*",
     7: "node.node",
     8: "node.process node.turns node.streams node.replication.links node.replication.source "
     "node.child node.children node.server node.__main__",
