@@ -21,6 +21,7 @@ from cluster.routing import Routing
 from cluster.slots import members, slot_set
 from node.execute import execute
 from node.node import Node
+from node.pause import FAILOVER
 
 _log = logging.getLogger(__name__)
 _LEVELS = {
@@ -153,9 +154,9 @@ class Member:
                 self._drop(effect.slots)
             case fx.Pause():
                 lasts_ms = effect.until - self.now()
-                node.pause.start(node.clock.monotonic_ms() + lasts_ms, everything=False)
+                node.pause.start(FAILOVER, node.clock.monotonic_ms() + lasts_ms)
             case fx.Resume():
-                node.pause.stop()
+                node.pause.stop(FAILOVER)
             case fx.Deliver():
                 give = node.pubsub.publish_to_shard if effect.sharded else node.pubsub.publish
                 give(effect.channel, effect.payload)

@@ -30,7 +30,7 @@ from node.replies import (
     ReplyError,
 )
 from node.session import PUBSUB as SUBSCRIBER
-from node.session import Session, session_gate
+from node.session import REDIRECT, Session, session_gate
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -49,8 +49,8 @@ LOOKS_ON = ReplyError(b"ERR Replica can't interact with the keyspace")
 NO_REPLICAS = ReplyError(b"NOREPLICAS Not enough good replicas to write.")
 # Commands that MULTI does not queue.
 _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"))
-# What a cluster answers where it sends a client elsewhere.
-_ELSEWHERE = (b"MOVED ", b"ASK ", b"CROSSSLOT ", b"TRYAGAIN ", b"CLUSTERDOWN ")
+# What is answered where a client is sent elsewhere.
+_ELSEWHERE = (b"REDIRECT ", b"MOVED ", b"ASK ", b"CROSSSLOT ", b"TRYAGAIN ", b"CLUSTERDOWN ")
 # What a RESP2 client may say while it is subscribed.
 _SUBSCRIBER_MAY = frozenset(
     b"ping subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe quit reset".split()
@@ -90,6 +90,10 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
     if refusal is not None:
         raise refusal
     flags = _flags(session, row)
+    if session.capabilities:
+        held = _redirection(node, session, flags, args)
+        if held is not None:
+            return held
     _saving(node, row, flags)
     _writing(node, flags)
     _subscriber(session, row)
@@ -118,6 +122,19 @@ def _flags(session: Session, row: Row) -> int:
     if row.name == b"exec" and session.transaction is not None:
         return row.flags & session.transaction.common_flags | session.transaction.flags
     return row.flags
+
+
+def _redirection(node: "Node", session: Session, flags: int, args: list[bytes]) -> Any | None:
+    """A replica outside of a cluster sends those who can go there to its primary; as long as that
+    one is about to become it, they wait."""
+    link = node.role.link
+    if link is None or node.topology.clustered or REDIRECT not in session.capabilities:
+        return None
+    if not flags & WRITE and (not flags & READONLY or session.reads_replica):
+        return None
+    if node.role.failover.is_on():
+        return node.pause.wait(session, args)
+    raise ReplyError(f"REDIRECT {link.host}:{link.port}".encode())
 
 
 def _authentication(session: Session, row: Row) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # CLIENT REPLY
 REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT, REPLY_SKIP = range(4)
 
+REDIRECT = b"redirect"  # CLIENT CAPA: it follows -REDIRECT
+
 # What kind of client it is (CLIENT LIST TYPE, output buffer limits).
 NORMAL, REPLICA, PUBSUB, PRIMARY = b"normal", b"replica", b"pubsub", b"primary"
 
@@ -178,6 +180,7 @@ def session_gate(session: Session) -> int:
         or session.asking
         or session.no_touch
         or session.reply_mode != REPLY_ON
+        or REDIRECT in session.capabilities
     )
     if special or session.tracked is None:
         return ANY if special else 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from node.pause import FOR_EVER_MS, SHUTDOWN
 from node.replies import PENDING, ReplyError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FAILED = ReplyError(b"ERR Errors trying to SHUTDOWN. Check logs.")
-_FOR_EVER_MS = 1 << 62
 
 
 @attrs.frozen
@@ -56,8 +56,8 @@ class Shutdown:
             return
         _log.info("Waiting for replicas before shutting down.")
         self._until_ms = node.now_ms + timeout_ms
-        node.pause.start(_FOR_EVER_MS, everything=False)
-        node.role.primary.asks_acks = True
+        node.pause.start(SHUTDOWN, FOR_EVER_MS)
+        node.role.primary.ask_acks()
 
     def abort(self) -> bool:
         """Go on serving; False if no shutdown is under way."""
@@ -92,7 +92,8 @@ class Shutdown:
             self._go_on()
             return
         self.wish, self.ended = None, True
-        node.pause.start(_FOR_EVER_MS, everything=True)  # the file must hold all that was answered
+        # The file must hold all that was answered.
+        node.pause.start(SHUTDOWN, FOR_EVER_MS, everything=True)
         node.on_shutdown()
 
     def _is_to_save(self, wish: Wish) -> bool:
@@ -124,5 +125,5 @@ class Shutdown:
 
     def _go_on(self) -> None:
         self.wish = None
-        self.node.pause.stop()
+        self.node.pause.stop(SHUTDOWN)
         self.node.blocking.poll()

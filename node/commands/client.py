@@ -5,6 +5,7 @@ from node.commands.arguments import integer
 from node.commands.client_filter import CAPABILITIES, describe, selected
 from node.commands.connection import client_name
 from node.commands.help import help_text
+from node.pause import BY_CLIENT
 from node.replies import NO_REPLY, OK, SYNTAX, ReplyError, Verbatim
 from node.session import REPLY_OFF, REPLY_ON, REPLY_SKIP_NEXT, Session, session_gate
 
@@ -214,6 +215,7 @@ def client_capa(session: Session, args: list[bytes]):
     """Notes what the client is capable of; unknown words are ignored."""
     known = {word.lower() for word in args[2:]} & CAPABILITIES.keys()
     session.capabilities = session.capabilities | known
+    session.gate = session_gate(session)
     return OK
 
 
@@ -246,7 +248,7 @@ def client_pause(session: Session, args: list[bytes]):
     if timeout_ms < 0:
         raise ReplyError(b"ERR timeout is negative")
     node = session.node
-    node.pause.start(node.now_ms + timeout_ms, mode == b"ALL")
+    node.pause.start(BY_CLIENT, node.now_ms + timeout_ms, mode == b"ALL")
     return OK
 
 
@@ -259,7 +261,7 @@ def client_pause(session: Session, args: list[bytes]):
 )
 def client_unpause(session: Session, args: list[bytes]):
     """Ends a pause before its time."""
-    session.node.pause.stop()
+    session.node.pause.stop(BY_CLIENT)
     return OK
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from node.commands.arguments import integer
 from node.pubsub import CHANNEL, PATTERN, SHARD
 from node.replies import SYNTAX, ReplyError, printed
-from node.session import NORMAL, PRIMARY, PUBSUB, REPLICA, Session
+from node.session import NORMAL, PRIMARY, PUBSUB, REDIRECT, REPLICA, Session
 
 Test = Callable[[Session], bool]
 
@@ -18,7 +18,7 @@ _KINDS = {
     b"pubsub": PUBSUB,
 }
 _FLAG_LETTERS = b"ABIMNOPRSTUbcdeirtux"
-CAPABILITIES = {b"redirect": b"r"}
+CAPABILITIES = {REDIRECT: b"r"}
 BAD_CLIENT_ID = ReplyError(b"ERR client-id should be greater than 0")
 
 

@@ -1,6 +1,7 @@
-"""REPLICAOF SLAVEOF PSYNC SYNC REPLCONF WAIT ROLE."""
+"""REPLICAOF SLAVEOF FAILOVER PSYNC SYNC REPLCONF WAIT ROLE."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from node.command import (
     ADMIN,
@@ -18,6 +19,9 @@ from node.commands.arguments import integer, integer_between
 from node.data.number import INT64_MAX
 from node.replies import NO_REPLY, OK, PENDING, SYNTAX, UNBLOCKED, ReplyError, Status, Wait
 from node.session import Session
+
+if TYPE_CHECKING:
+    from node.node import Node
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +47,8 @@ def replicaof(session: Session, args: list[bytes]):
     node = session.node
     if node.topology.clustered:
         raise ReplyError(b"ERR REPLICAOF not allowed in cluster mode.")
+    if node.role.failover.is_on():
+        raise ReplyError(b"ERR REPLICAOF not allowed while failing over.")
     if args[1].lower() == b"no" and args[2].lower() == b"one":
         node.config.replicaof = None
         node.promote()
@@ -74,6 +80,72 @@ def slaveof(session: Session, args: list[bytes]):
 
 
 @command(
+    "FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]",
+    flags=ADMIN | NOSCRIPT | STALE,
+    group="server",
+    since="6.2.0",
+    complexity="O(1)",
+)
+def failover(session: Session, args: list[bytes]):
+    """Hand the role of primary to a replica that has all there is."""
+    node = session.node
+    if node.topology.clustered:
+        raise ReplyError(b"ERR FAILOVER not allowed in cluster mode.")
+    target, forced, aborts, timeout_ms = _failover_options(args)
+    under_way = node.role.failover
+    if aborts:
+        if not under_way.is_on():
+            raise ReplyError(b"ERR No failover in progress.")
+        under_way.abort("Failover manually aborted")
+        return OK
+    if under_way.is_on():
+        raise ReplyError(b"ERR FAILOVER already in progress.")
+    if node.is_replica():
+        raise ReplyError(b"ERR FAILOVER is not valid when server is a replica.")
+    if not node.role.primary.replicas:
+        raise ReplyError(b"ERR FAILOVER requires connected replicas.")
+    if forced and not (timeout_ms and target):
+        text = b"ERR FAILOVER with force option requires both a timeout and target HOST and IP."
+        raise ReplyError(text)
+    if target is not None:
+        _check_target(node, target)
+    under_way.begin(target, timeout_ms, forced)
+    return OK
+
+
+def _failover_options(args: list[bytes]) -> tuple[tuple[str, int] | None, bool, bool, int]:
+    """The target, whether FORCE and ABORT were said, and the timeout or 0."""
+    target, forced, aborts, timeout_ms = None, False, False, 0
+    i = 1
+    while i < len(args):
+        option, left = args[i].lower(), len(args) - i - 1
+        if option == b"timeout" and left and not timeout_ms:
+            timeout_ms = integer(args[i + 1])
+            if timeout_ms <= 0:
+                raise ReplyError(b"ERR FAILOVER timeout must be greater than 0")
+            i += 1
+        elif option == b"abort" and len(args) == 2:
+            aborts = True
+        elif option == b"to" and left >= 2 and target is None:
+            target = args[i + 1].decode("latin-1"), integer(args[i + 2])
+            i += 2
+        elif option == b"force" and not forced:
+            forced = True
+        else:
+            raise SYNTAX
+        i += 1
+    return target, forced, aborts, timeout_ms
+
+
+def _check_target(node: "Node", target: tuple[str, int]) -> None:
+    replica = node.role.primary.find(target)
+    if replica is None:
+        raise ReplyError(b"ERR FAILOVER target HOST and PORT is not a replica.")
+    if not replica.is_online():
+        raise ReplyError(b"ERR FAILOVER target replica is not online.")
+
+
+@command(
     "PSYNC replicationid offset",
     flags=ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI,
     group="server",
@@ -87,6 +159,7 @@ def psync(session: Session, args: list[bytes]):
     id = args[1].decode("latin-1")
     if len(args) > 3 and args[3].lower() == b"failover":
         _take_over(session, id)
+    _check_failover(session)
     replica = node.replica_of(session)
     node.role.primary.serve(replica, None if id == "?" else id.lower(), offset - 1)
     return NO_REPLY
@@ -97,11 +170,17 @@ def _take_over(session: Session, id: str) -> None:
     node = session.node
     if not node.is_replica():
         raise ReplyError(b"ERR PSYNC FAILOVER can't be sent to a master.")
+    _log.warning("Failover request received for replid %s.", id)
     if id.lower() != node.role.history.id:
         raise ReplyError(b"ERR PSYNC FAILOVER replid must match my replid.")
-    _log.warning("Failover request received for replid %s.", id)
     node.config.replicaof = None
     node.promote()
+
+
+def _check_failover(session: Session) -> None:
+    """Nobody begins to follow a node that is about to hand over."""
+    if session.node.role.failover.is_on():
+        raise ReplyError(b"NOMASTERLINK Can't SYNC while failing over")
 
 
 @command(
@@ -112,6 +191,7 @@ def _take_over(session: Session, id: str) -> None:
 )
 def sync(session: Session, args: list[bytes]):
     """Get the whole data set, then the stream, as before PSYNC."""
+    _check_failover(session)
     replica = session.node.replica_of(session)
     replica.wants_reply = False
     session.node.role.primary.serve(replica, None, 0)
@@ -242,7 +322,8 @@ def wait(session: Session, args: list[bytes]):
         count = acknowledged()
         if count >= wanted:
             return count
-        primary.asks_acks |= not asked
+        if not asked:
+            primary.ask_acks()
         asked = True
         return PENDING
 

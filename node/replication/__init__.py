@@ -9,6 +9,7 @@ snapshot.py   one data set on its way to one or more replicas
 replica.py    PrimaryLink: from connecting to the live stream, and back after a break
 transfer.py   a full sync's payload coming in
 stream.py     the primary's commands, applied and logged as they came
+failover.py   FAILOVER: a primary hands its role over
 role.py       Role: follow(), promote(), and what is due with time
 report.py     INFO replication, ROLE
 links.py      [trio] sockets, the child that writes a snapshot

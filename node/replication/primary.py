@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from node.pause import FAILOVER
 from node.persistence.log import Cursor
 from node.replication.snapshot import MARK_SIZE, Snapshot
 from node.session import REPLICA, REPLY_OFF, Session
@@ -102,6 +103,9 @@ class Replica:
         self._queue_ends = True
         self.node.transport.flag(self)
 
+    def is_online(self) -> bool:
+        return self.state == ONLINE
+
     def streams(self) -> bool:
         """Whether it gets the log."""
         return self.state == ONLINE and not self.awaits_ack
@@ -134,13 +138,13 @@ class Replica:
 class Primary:
     """The node's replicas, and what they need done.
 
-    snapshot: the one being written. asks_acks: somebody waits for acknowledgements.
+    snapshot: the one being written. _asks_acks: somebody waits for acknowledgements.
     """
 
     node: "Node"
     replicas: list[Replica] = attrs.field(factory=list)
     snapshot: Snapshot | None = None
-    asks_acks: bool = False
+    _asks_acks: bool = False
     _waiting_since_ms: int = 0
     _alone_since_ms: int = 0
     _pinged_ms: int = 0
@@ -276,6 +280,10 @@ class Primary:
         replica.acked_ms = self.node.now_ms
         self.node.refresh_gate()
 
+    def find(self, address: tuple[str, int]) -> Replica | None:
+        """The replica that clients find there."""
+        return next((one for one in self.replicas if one.address == address), None)
+
     # --- acknowledgements ------------------------------------------------------------------------
 
     def acknowledge(self, replica: Replica, offset: int) -> None:
@@ -286,7 +294,16 @@ class Primary:
         if replica.awaits_ack and replica.state == ONLINE:
             replica.awaits_ack = False
             node.transport.flag(replica)
+        node.role.failover.check()
         node.blocking.poll()
+
+    def ask_acks_now(self) -> None:
+        """As `ask_acks`, as the last thing before the log must stand still."""
+        self._write_ask()
+
+    def ask_acks(self) -> None:
+        """Let the replicas say at the end of the turn, not only once a second, how far they are."""
+        self._asks_acks = True
 
     def count_acknowledged(self, offset: int) -> int:
         """How many replicas have applied everything up to that offset."""
@@ -301,9 +318,12 @@ class Primary:
 
     def before_log(self) -> None:
         """The turn ends: what has to be in the log with it."""
-        if self.asks_acks:
-            self.asks_acks = False
-            self.node.log.append_control(_GETACK)
+        if self._asks_acks and not self.node.pause.is_on_for(FAILOVER):
+            self._write_ask()
+
+    def _write_ask(self) -> None:
+        self._asks_acks = False
+        self.node.log.append_control(_GETACK)
 
     def after_log(self) -> None:
         """The log has the whole turn: let the replicas have it."""
@@ -322,7 +342,7 @@ class Primary:
             return
         self._alone_since_ms = now_ms
         period_ms = 1000 * node.config.repl_ping_replica_period
-        if now_ms - self._pinged_ms >= period_ms and not node.pause.is_on():
+        if now_ms - self._pinged_ms >= period_ms and not node.pause.is_on_for(FAILOVER):
             self._pinged_ms = now_ms
             node.log.append_control(_PING)
         if now_ms - self._newline_ms >= NEWLINE_PERIOD_MS:

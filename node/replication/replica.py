@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from node.persistence.rdb import RdbError
+from node.replication.failover import UNDER_WAY
 from node.replication.snapshot import MARK_SIZE
 from node.replication.stream import Stream, StreamError, primary_session
 from node.replication.transfer import Transfer
@@ -225,7 +226,10 @@ class PrimaryLink:
             self._resync = ("?", -2)
             _log.info("Partial resynchronization not possible (no cached master)")
         id, next_byte = self._next_byte()
-        self._ask([b"PSYNC", id.encode(), b"%d" % next_byte], self._on_psync)
+        request = [b"PSYNC", id.encode(), b"%d" % next_byte]
+        if id != "?" and self.node.role.failover.state == UNDER_WAY:
+            request.append(b"FAILOVER")
+        self._ask(request, self._on_psync)
 
     def _next_byte(self) -> tuple[str, int]:
         id, offset = self._resync
@@ -237,9 +241,14 @@ class PrimaryLink:
             self._resync = (words[1].decode("latin-1"), int(words[2]))
             _log.info("Full resync from master: %s:%d", *self._resync)
             self._answers.append(self._on_payload)
+            self.node.role.failover.answered(True)
         elif words[0] == b"+CONTINUE":
             _log.info("Successful partial resynchronization with master.")
             self._continue(words[1].decode("latin-1") if len(words) > 1 else "")
+            self.node.role.failover.answered(True)
+        elif self.node.role.failover.state == UNDER_WAY:
+            _log.warning("Master answers PSYNC with %s", _shown(line))
+            self.node.role.failover.answered(False)
         else:
             raise LinkError(f"MASTER is not ready to sync: {_shown(line)}")
 

@@ -21,7 +21,7 @@ def replication_info(node: "Node") -> Fields:
     history, log = role.history, node.log
     second = history.previous_end + 1 if history.previous_end >= 0 else -1
     return fields | {
-        "master_failover_state": "no-failover",
+        "master_failover_state": role.failover.state,
         "master_replid": history.id,
         "master_replid2": history.previous_id,
         "master_repl_offset": log.offset,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from node.data.keyspace import EXPIRE, HIDE, Keyspace
+from node.replication.failover import Failover
 from node.replication.history import History, new_id
 from node.replication.primary import Primary
 from node.replication.replica import PrimaryLink
@@ -24,6 +25,7 @@ class Role:
     """link: to the primary that this node follows; None while it is a primary itself.
 
     primary: what it does for its own replicas, in either role.
+    failover: handing that over, if that is under way.
     resumes_in_db: where the stream is, if this node goes on as a replica after a start.
     has_new_waits: somebody has said WAIT in this turn.
     """
@@ -31,6 +33,7 @@ class Role:
     node: "Node"
     history: History = attrs.field(init=False)
     primary: Primary = attrs.field(init=False)
+    failover: Failover = attrs.field(init=False)
     link: PrimaryLink | None = None
     resumes_in_db: int = 0
     has_new_waits: bool = False
@@ -39,6 +42,7 @@ class Role:
     def __attrs_post_init__(self) -> None:
         self.history = History(new_id(self.node.random))
         self.primary = Primary(self.node)
+        self.failover = Failover(self.node)
 
     # --- changes ---------------------------------------------------------------------------------
 
@@ -56,7 +60,7 @@ class Role:
         else:
             node.log.follow(True)
             self._unblock_clients()
-        node.keyspace.expiry = HIDE
+        self.refresh_expiry()
         self.link = PrimaryLink(node, host, port, db)
         node.refresh_gate()
         node.blocking.poll()
@@ -73,7 +77,7 @@ class Role:
         self.link = None
         self.history.branch(new_id(node.random), node.log.flush())
         node.log.follow(False)
-        node.keyspace.expiry = EXPIRE
+        self.refresh_expiry()
         self.primary.drop_all("this node is a primary now")
         node.refresh_gate()
         node.blocking.poll()
@@ -97,9 +101,15 @@ class Role:
         if node.is_to_follow():
             self.resumes_in_db = db
             node.log.follow(True)
-            node.keyspace.expiry = HIDE
+            self.refresh_expiry()
         else:
             self.history.branch(new_id(node.random), offset)
+
+    def refresh_expiry(self) -> None:
+        """A replica waits for its primary's word before it deletes a key, and a primary for the
+        end of a pause, during which its offset must stand still."""
+        waits = self.node.log.follows or self.node.pause.is_on()
+        self.node.keyspace.expiry = HIDE if waits else EXPIRE
 
     def _unblock_clients(self) -> None:
         """Who waits for something that a primary does, waits in vain now."""
@@ -194,6 +204,7 @@ class Role:
 
     def tick(self) -> None:
         """What time brings, ten times a second."""
+        self.failover.check()
         self.primary.tick()
         if self._discarded:
             self._free()
@@ -202,4 +213,6 @@ class Role:
 
     def next_deadline_ms(self) -> int | None:
         """When, on the monotonic clock, something is due before the next regular tick."""
-        return None if self.link is None else self.link.next_deadline_ms()
+        return (
+            self.failover.next_deadline_ms() if self.link is None else self.link.next_deadline_ms()
+        )
