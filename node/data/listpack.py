@@ -68,6 +68,7 @@ def _back_size(length: int) -> int:
 _TAGS = [bytes((0x80 | n,)) for n in range(64)]
 _BACKS = [bytes((n,)) for n in range(128)]
 _TINY = [bytes((n, 1)) for n in range(128)]
+_TEXTS = [b"%d" % n for n in range(128)]
 
 
 def encode(values: Collection[bytes]) -> bytes:
@@ -151,12 +152,12 @@ def decode(block: bytes) -> list[bytes]:
 
 def _read_entries(block: bytes, values: list[bytes], end: int) -> int:
     """Append the entries up to `end`; returns where reading stopped, `end` if all is well."""
-    add = values.append
+    add, texts = values.append, _TEXTS
     at = 6
     while at < end:
         tag = block[at]
         if tag < 0x80:
-            add(b"%d" % tag)
+            add(texts[tag])
             at += 2
         elif tag < 0xC0:
             stop = at + tag - 0x7F

@@ -33,6 +33,22 @@ class Set(Order):
         self.limits = limits
         self.kind = self._fitting() if self.order else INTSET
 
+    @classmethod
+    def of_distinct(cls, limits: Limits, members: list[bytes], *, integers: bool = False) -> Set:
+        """A set of members that are all different, encoded as by the constructor.
+
+        It takes the list over. integers: they are known to be nothing else. ValueError if a member
+        is there twice. O(N).
+        """
+        found = cls(limits)
+        found.order = members
+        found.place = dict(zip(members, range(len(members)), strict=True))
+        if len(found.place) != len(members):
+            raise ValueError("a member twice")
+        is_intset = integers and len(members) <= limits.set_max_intset_entries
+        found.kind = INTSET if is_intset else found._fitting()
+        return found
+
     def __contains__(self, member: bytes) -> bool:
         return member in self.place
 

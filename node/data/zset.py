@@ -285,7 +285,7 @@ class ZSet:
             len(scores) > limits.zset_max_listpack_entries
             or max(map(len, scores)) > limits.zset_max_listpack_value
         )
-        if not self.large:
+        if not self.large and 0.0 in scores.values():
             for member, score in scores.items():
                 if score == 0:
                     scores[member] = 0.0

@@ -42,6 +42,7 @@ def take(node: "Node", version: int, *, data: bool = True) -> Iterator[bytes]:
         compress=config.rdbcompression,
         checksum=config.rdbchecksum,
         functions=node.scripting.libraries.sources(),
+        idle="lru" in config.maxmemory_policy,
         on_key=(lambda: clock.sleep(delay_s)) if delay_s else None,
     )
 
@@ -83,15 +84,17 @@ def encode(
     version: int,
     *,
     data: bool = True,
+    idle: bool = False,
     on_key: Callable[[], None] | None = None,
     **options: Any,
 ) -> Iterator[bytes]:
     """The RDB in pieces; FieldDeadlines where `version` has no form for some value.
 
-    data: without it the keys are left out, as a replica may ask. on_key: called for each of them.
+    data: without it the keys are left out, as a replica may ask. idle: tell for how long each was
+    not accessed, as far as that is known. on_key: called for each of them.
     options: those of node.persistence.rdb.write.
     """
-    found = records(keyspace) if data else iter(())
+    found = records(keyspace, idle) if data else iter(())
     return write(
         found if on_key is None else _telling(found, on_key),
         version=version,
@@ -101,8 +104,9 @@ def encode(
     )
 
 
-def records(keyspace: Keyspace) -> Iterator[Record]:
+def records(keyspace: Keyspace, idle: bool = False) -> Iterator[Record]:
     """Every key of every database. The keyspace must not change meanwhile."""
+    tells_idle = idle and keyspace.watched_since_ms is not None
     for db in keyspace.databases:
         if not db.size:
             continue
@@ -110,7 +114,8 @@ def records(keyspace: Keyspace) -> Iterator[Record]:
         deadline = db.expires.get
         for part in db.parts:
             for key, value in part.items():
-                yield index, key, value, deadline(key), None, None
+                idle_s = db.idle_ms(key) // 1000 if tells_idle else None
+                yield index, key, value, deadline(key), idle_s, None
 
 
 def _telling(found: Iterator[Record], on_key: Callable[[], None]) -> Iterator[Record]:
@@ -163,23 +168,41 @@ class Loader:
         return self.reader.rest
 
     def _put(self, loaded: Iterable[Record]) -> None:
-        databases = self.keyspace.databases
-        for db, key, value, deadline, _, _ in loaded:
-            try:
-                database = databases[db]
-            except IndexError:
-                reason = f"database {db} is beyond the {len(databases)} of this server"
-                raise RdbError(reason, self.reader.offset) from None
+        """A million keys pass here, so the common ones are put without further calls."""
+        keyspace = self.keyspace
+        part_of = keyspace.part_of
+        is_plain = keyspace.on_new is None and keyspace.watched_since_ms is None
+        drops_before_ms = self.drops_before_ms
+        current = None
+        for db, key, value, deadline, idle_s, _ in loaded:
+            if db != current:
+                current, database = db, self._database(db)
+                parts = database.parts
             if deadline is not None:
-                if self.drops_before_ms is not None and deadline < self.drops_before_ms:
+                if drops_before_ms is not None and deadline < drops_before_ms:
                     self.expired.append((db, key))
                     continue
                 database.expires.arm(key, deadline)
-            before = database.size
-            database.replace(key, value)
-            if database.size == before:
+            part = parts[part_of(key)]
+            if key in part:
                 raise RdbError(f"key {key[:64]!r} is there twice", self.reader.offset)
+            if part and is_plain and type(value) is not Hash:
+                part[key] = value
+                database.size += 1
+            else:
+                database.replace(key, value)
+            if idle_s is not None:
+                keyspace.watch_accesses()
+                is_plain = False
+                database.accesses[key] = keyspace.now_ms - 1000 * idle_s
             self.keys += 1
+
+    def _database(self, number: int) -> Database:
+        databases = self.keyspace.databases
+        if number >= len(databases):
+            reason = f"database {number} is beyond the {len(databases)} of this server"
+            raise RdbError(reason, self.reader.offset)
+        return databases[number]
 
 
 def take_functions(node: "Node", loader: Loader) -> None:

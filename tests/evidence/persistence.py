@@ -1,6 +1,7 @@
 """Persistence beside a real server, both in one run; see scripts/bench-persistence."""
 
 import argparse
+import itertools
 import math
 import os
 import re
@@ -63,7 +64,7 @@ class Server:
     def done(self, *command: Word) -> None:
         reply = self.one(*command)
         if isinstance(reply, Exception):
-            raise Unavailable(f"{command[0]}: {reply}")
+            raise Unavailable(f"{command[0]!s}: {reply}")
 
     def info(self, field: str) -> str:
         text = self.one("INFO", "everything")
@@ -267,8 +268,9 @@ def write_cost(server: Server, test: str, pipeline: int, requests: int) -> float
     """Microseconds of the server's CPU time for a write, its replica's bytes included."""
     before = server.cpu_seconds()
     subprocess.run(
-        ["redis-benchmark", "-p", str(server.port), "-t", test, "-r", "100000", "-q"]
-        + ["-n", str(requests), "-P", str(pipeline)],
+        shlex.split(
+            f"redis-benchmark -p {server.port} -t {test} -r 100000 -q -n {requests} -P {pipeline}"
+        ),
         stdout=subprocess.DEVNULL,
         timeout=GIVE_UP_SECONDS,
         check=True,
@@ -282,21 +284,22 @@ def measure_writes(commands: dict[str, list[str]], o: argparse.Namespace) -> boo
     print("\nCPU microseconds per write, appendonly everysec, one replica attached")
     print(f"{'test':12}{'pipeline':>9}{'ours':>9}{'theirs':>9}{'ratio':>8}")
     ratios = []
-    with tempfile.TemporaryDirectory(prefix="slotfleet-bench-") as place:
-        with with_replicas(commands, Path(place)) as servers:
-            for pipeline in (1, 16):
-                for test in WRITES:
-                    requests = o.requests * (1 if pipeline == 1 else 4)
-                    runs = [
-                        [write_cost(server, test, pipeline, requests) for server in servers]
-                        for _ in range(o.rounds)
-                    ]
-                    best = [min(run[i] for run in runs) for i in range(len(servers))]
-                    beside = ""
-                    if len(best) > 1:
-                        ratios.append(best[0] / best[1])
-                        beside = f"{best[1]:9.2f}{ratios[-1]:8.2f}"
-                    print(f"{test:12}{pipeline:9}{best[0]:9.2f}{beside}", flush=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="slotfleet-bench-") as place,
+        with_replicas(commands, Path(place)) as servers,
+    ):
+        for pipeline, test in itertools.product((1, 16), WRITES):
+            requests = o.requests * (1 if pipeline == 1 else 4)
+            runs = [
+                [write_cost(server, test, pipeline, requests) for server in servers]
+                for _ in range(o.rounds)
+            ]
+            best = [min(run[i] for run in runs) for i in range(len(servers))]
+            beside = ""
+            if len(best) > 1:
+                ratios.append(best[0] / best[1])
+                beside = f"{best[1]:9.2f}{ratios[-1]:8.2f}"
+            print(f"{test:12}{pipeline:9}{best[0]:9.2f}{beside}", flush=True)
     if not ratios:
         return True
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))

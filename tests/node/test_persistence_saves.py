@@ -150,6 +150,22 @@ def test_a_key_that_is_there_twice_is_a_broken_file():
         Loader(local.node.keyspace).receive(b"".join(write(twice)))
 
 
+def test_idle_times_are_kept_where_the_policy_is_to_evict_by_them():
+    for policy, idle in (("allkeys-lru", 300), ("noeviction", 0)):
+        disk = SimulatedDisk(random.Random(1))
+        local = node_on(disk, maxmemory_policy=policy)
+        client = local.client()
+        client.call("TOUCH", "nothing")  # accesses are noted from here on
+        client.call("SET", "old", 1)
+        client.call("HSET", "old-hash", "a", 1)
+        local.advance(300_000)
+        client.call("SET", "new", 1)
+        client.call("SAVE")
+        again = started(disk, maxmemory_policy=policy).client()
+        found = [again.call("OBJECT", "IDLETIME", key) for key in ("old", "old-hash", "new")]
+        assert found == [idle, idle, 0]
+
+
 def test_without_checksums_none_is_written_or_asked_for():
     disk = SimulatedDisk(random.Random(1))
     client = node_on(disk, rdbchecksum=False).client()

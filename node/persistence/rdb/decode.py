@@ -9,7 +9,7 @@ type, enter its decoder in DECODERS, or in REDIS_DECODERS or VALKEY_DECODERS if 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import inf
+from math import inf, isnan
 from struct import Struct
 from typing import Any
 
@@ -30,6 +30,7 @@ from node.persistence.rdb.legacy import decode_intset, decode_ziplist, decode_zi
 _DOUBLE = Struct("<d").unpack_from
 _MILLISECONDS = Struct("<q").unpack_from
 _INTEGER_SIZES = {codes.INT8: 1, codes.INT16: 2, codes.INT32: 4}
+_INT8_TEXTS = [b"%d" % (n if n < 128 else n - 256) for n in range(256)]
 _LZF_GAIN = 264  # no compressed byte stands for more than this
 
 
@@ -117,9 +118,9 @@ def _compressed_string(buffer: bytes, at: int) -> tuple[bytes, int]:
 
 
 def strings(buffer: bytes, at: int, number: int) -> tuple[list[bytes], int]:
-    """`number` strings, and the place after them."""
+    """`number` strings, and the place after them. The common ones are read in place."""
     found: list[bytes] = []
-    add = found.append
+    add, int8 = found.append, _INT8_TEXTS
     size = len(buffer)
     for _ in range(number):
         first = buffer[at]
@@ -129,6 +130,9 @@ def strings(buffer: bytes, at: int, number: int) -> tuple[list[bytes], int]:
             if at > size:
                 raise IndexError
             add(buffer[start:at])
+        elif first == codes.INT8:
+            add(int8[buffer[at + 1]])
+            at += 2
         else:
             value, at = string(buffer, at)
             add(value)
@@ -182,17 +186,19 @@ def _decode_set(buffer: bytes, at: int, context: Context) -> tuple[Set, int]:
     return _set(members, start, context), at
 
 
-def _set(members: list[bytes], start: int, context: Context) -> Set:
-    value = Set(context.limits, members)
-    if len(value) != len(members):
-        raise RdbError("set with a member twice", start)
-    return value
+def _set(members: list[bytes], start: int, context: Context, integers: bool = False) -> Set:
+    try:
+        return Set.of_distinct(context.limits, members, integers=integers)
+    except ValueError:
+        raise RdbError("set with a member twice", start) from None
 
 
 def _set_of(unpack: Unpack) -> Decoder:
+    integers = unpack is decode_intset
+
     def decode(buffer: bytes, at: int, context: Context) -> tuple[Set, int]:
         members, end = block(buffer, at, unpack)
-        return _set(members, at, context), end
+        return _set(members, at, context, integers), end
 
     return decode
 
@@ -240,7 +246,8 @@ def _decode_hash(buffer: bytes, at: int, context: Context) -> tuple[Hash, int]:
 def _hash(flat: list[bytes], start: int, context: Context) -> Hash:
     if len(flat) % 2:
         raise RdbError("hash with a field without value", start)
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    by_turns = iter(flat)
+    fields = dict(zip(by_turns, by_turns, strict=True))
     if len(fields) * 2 != len(flat):
         raise RdbError("hash with a field twice", start)
     return Hash(context.limits, fields)
@@ -322,7 +329,8 @@ def _zset(members: Sequence[bytes], scores: Sequence[float], start: int, context
     found = dict(zip(members, scores, strict=True))
     if len(found) != len(members):
         raise RdbError("sorted set with a member twice", start)
-    if any(score != score for score in scores):
+    # The sum is none either if one of them is none; or of opposite infinities.
+    if isnan(sum(scores)) and any(map(isnan, scores)):
         raise RdbError("score that is not a number", start)
     return ZSet(context.limits, found)
 
@@ -333,7 +341,7 @@ def _zset_of(unpack: Unpack) -> Decoder:
         if len(flat) % 2:
             raise RdbError("sorted set with a member without score", at)
         try:
-            scores = [float(text) for text in flat[1::2]]
+            scores = list(map(float, flat[1::2]))
         except ValueError:
             raise RdbError("score that is not a number", at) from None
         return _zset(flat[::2], scores, at, context), end
@@ -346,10 +354,20 @@ def _decode_zset_2(buffer: bytes, at: int, context: Context) -> tuple[ZSet, int]
     number, at = count(buffer, at)
     members: list[bytes] = []
     scores: list[float] = []
+    add_member, add_score, double = members.append, scores.append, _DOUBLE
+    size = len(buffer) - 8
     for _ in range(number):
-        member, at = string(buffer, at)
-        members.append(member)
-        scores.append(_DOUBLE(take(buffer, at, 8))[0])
+        first = buffer[at]
+        if first < 0x40:  # the common ones without further calls
+            begin = at + 1
+            at = begin + first
+            member = buffer[begin:at]
+        else:
+            member, at = string(buffer, at)
+        if at > size:
+            raise IndexError
+        add_member(member)
+        add_score(double(buffer, at)[0])
         at += 8
     return _zset(members, scores, start, context), at
 

@@ -7,7 +7,7 @@ Sources: the descriptions of ziplist and zipmap in Redis 6, and blocks dumped by
 from __future__ import annotations
 
 from collections.abc import Iterable
-from struct import Struct, error
+from struct import Struct, error, unpack_from
 
 from node.persistence.rdb.codes import RdbError
 
@@ -85,8 +85,10 @@ def decode_intset(block: bytes) -> list[bytes]:
     """The members of an intset as text, ascending. O(bytes)."""
     try:
         width, count = _INTSET_HEADER.unpack_from(block)
-        numbers = Struct(f"<{count}{_WIDTHS[width]}").unpack(memoryview(block)[8:])
-    except (error, KeyError, OverflowError):
+        if len(block) != _INTSET_HEADER.size + width * count:
+            raise RdbError("intset of another length than it says", 0)
+        numbers = unpack_from(f"<{count}{_WIDTHS[width]}", block, _INTSET_HEADER.size)
+    except (error, KeyError):
         raise RdbError("broken intset", 0) from None
     return [b"%d" % number for number in numbers]
 

@@ -13,7 +13,6 @@ from node.persistence.rdb.decode import (
     VALKEY_DECODERS,
     Context,
     length,
-    milliseconds,
     string,
     take,
 )
@@ -21,6 +20,7 @@ from node.persistence.rdb.writer import Record
 
 _MAGIC_BYTES = 9
 _SECONDS = Struct("<i").unpack
+_MILLISECONDS = Struct("<q").unpack_from
 _U64 = Struct("<Q").unpack
 
 
@@ -151,7 +151,10 @@ class Reader:
                         add((db, key, value, deadline, idle, freq))
                     deadline = idle = freq = None
                 elif kind == codes.EXPIRE_MS:
-                    deadline, at = milliseconds(buffer, at)
+                    if at + 8 > size:
+                        break
+                    deadline = _MILLISECONDS(buffer, at)[0]
+                    at += 8
                     continue
                 elif kind == codes.EXPIRE_S:
                     deadline, at = _SECONDS(take(buffer, at, 4))[0] * 1000, at + 4
