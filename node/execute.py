@@ -16,7 +16,16 @@ import attrs
 from node import gate, monitor
 from node.command import NO_AUTH, Row, find_row
 from node.persistence.log import BOTH, REPLICAS
-from node.replies import NO_REPLY, NOT_AUTHENTICATED, PENDING, Encoded, ReplyError, Status, Wait
+from node.replies import (
+    NO_REPLY,
+    NOT_AUTHENTICATED,
+    PENDING,
+    Encoded,
+    ReplyError,
+    Status,
+    Wait,
+    forget_origin,
+)
 from node.resp import encode
 from node.session import REPLY_ON, REPLY_SKIP, REPLY_SKIP_NEXT, Session, session_gate
 
@@ -325,6 +334,7 @@ def finish(node: "Node", session: Session, args: list[bytes]) -> None:
 
 def reject(node: "Node", session: Session, row: Row | None, error: ReplyError) -> ReplyError:
     """Count a command that may not run; inside MULTI that spoils the transaction."""
+    forget_origin(error)
     if not session.authenticated and not (row is not None and row.flags & NO_AUTH):
         error = NOT_AUTHENTICATED
     if row is not None:
@@ -339,6 +349,7 @@ def reject(node: "Node", session: Session, row: Row | None, error: ReplyError) -
 
 def fail(node: "Node", session: Session, row: Row | None, error: ReplyError) -> ReplyError:
     """Count a command that ran and ended in an error."""
+    forget_origin(error)
     if session.effects is not LOGGED:
         session.effects = None
     node.observe.errors.count(error)

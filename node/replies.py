@@ -21,6 +21,19 @@ class ReplyError(Exception):
         return f"ReplyError({self.text!r})"
 
 
+def forget_origin(error: ReplyError) -> None:
+    """Let an error that was raised and caught hold nothing of where it came from.
+
+    The errors shared by commands are raised again and again, and Python would add to the traceback
+    of each without end, keeping alive whatever the functions in it had in hand.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        context, link.__context__ = link.__context__, None
+        link = context
+
+
 def printed(word: bytes) -> bytes:
     """A client's word within an error: C ends it at the first NUL."""
     return word.partition(b"\0")[0]

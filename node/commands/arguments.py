@@ -5,7 +5,7 @@ from math import isinf, isnan
 
 from node.data.number import INT64_MAX, as_integer
 from node.data.pattern import Matcher, compiled
-from node.replies import MUST_BE_POSITIVE, NOT_FLOAT, NOT_INTEGER, SYNTAX, ReplyError
+from node.replies import MUST_BE_POSITIVE, NOT_FLOAT, NOT_INTEGER, SYNTAX, ReplyError, forget_origin
 
 INVALID_CURSOR = ReplyError(b"ERR invalid cursor")
 _UINT64_MAX = (1 << 64) - 1
@@ -90,7 +90,8 @@ def timeout_ms(arg: bytes, now_ms: int) -> int | None:
     """A timeout in seconds as a deadline in milliseconds; None for 0, which is never."""
     try:
         seconds = floating(arg)
-    except ReplyError:
+    except ReplyError as error:
+        forget_origin(error)
         if not _is_too_large(arg):
             raise ReplyError(b"ERR timeout is not a float or out of range") from None
         seconds = float(arg)

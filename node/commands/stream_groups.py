@@ -38,7 +38,7 @@ from node.data.consumers import MAX_ID, UNKNOWN, Consumer, Group, Pending
 from node.data.keyspace import STREAM, UNWATCHED, Database
 from node.data.stream import Stream
 from node.execute import LOGGED
-from node.replies import NULL_ARRAY, OK, SYNTAX, ReplyError, Status, Wait, printed
+from node.replies import NULL_ARRAY, OK, SYNTAX, ReplyError, Status, Wait, forget_origin, printed
 from node.session import Session
 
 _NO_KEY = ReplyError(
@@ -537,7 +537,8 @@ def _take_option(claim: _Claim, word: bytes, arg: bytes, now_ms: int) -> None:
 def _id_or_none(arg: bytes) -> int | None:
     try:
         return parse_id(arg)
-    except ReplyError:
+    except ReplyError as error:
+        forget_origin(error)
         return None
 
 

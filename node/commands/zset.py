@@ -18,7 +18,15 @@ from node.commands.arguments import (
 from node.data.keyspace import GENERIC, ZSET, Database
 from node.data.number import INT64_MAX, format_double
 from node.data.zset import ADDED, GT, INCR, LT, NX, UNCHANGED, XX, NotANumber, Scored, ZSet
-from node.replies import NULL_ARRAY, OUT_OF_RANGE, SYNTAX, ReplyError, Wait, wrong_arity
+from node.replies import (
+    NULL_ARRAY,
+    OUT_OF_RANGE,
+    SYNTAX,
+    ReplyError,
+    Wait,
+    forget_origin,
+    wrong_arity,
+)
 from node.session import Session
 
 _NUMKEYS = ReplyError(b"ERR numkeys should be greater than 0")
@@ -76,7 +84,8 @@ def zadd(session: Session, args: list[bytes]) -> Any:
         return _zadd_with_options(session, args)
     try:
         score = floating(args[2])
-    except ReplyError:
+    except ReplyError as error:
+        forget_origin(error)
         return _zadd_with_options(session, args)  # which knows whether it may be an option
     db, key = session.db, args[1]
     outcome = db.make(key, ZSet).put(args[3], score)

@@ -15,7 +15,7 @@ from node.command import ANY, CONTAINER, NOSCRIPT, STALE, WRITE, Row, find_row
 from node.data.number import format_double
 from node.execute import answer_now, invoke
 from node.gate import MASTER_DOWN, NO_REPLICAS, NOT_SAVED
-from node.replies import READ_ONLY_REPLICA, ReplyError, Wait
+from node.replies import READ_ONLY_REPLICA, ReplyError, Wait, forget_origin
 from node.scripting.marks import ERROR, LARGE
 from node.scripting.running import AUDIENCES, Loading, Run
 from node.scripting.scripts import ALLOW_CROSS_SLOT, COMPATIBLE
@@ -51,6 +51,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args)
         except ReplyError as error:
+            forget_origin(error)
             return error.text, ERROR
         except BaseException:
             return _failed()
@@ -119,6 +120,7 @@ class Calls:
                 value = answer_now(value)
             return self.converter.answer(value, session.protocol)
         except ReplyError as error:
+            forget_origin(error)
             return error.text, ERROR
         except BaseException:
             return _failed()
