@@ -63,6 +63,7 @@ _LCS_CELL_BYTES = 4  # of the table that a real server makes, which bounds what 
 _MULTI_SHARD = b"request_policy:multi_shard"
 _ALL_SUCCEEDED = b"response_policy:all_succeeded"
 _READ_WRITE = "RW ACCESS UPDATE"
+_SMALL = 1 << 29  # integers of this size compare in a third of the time
 
 
 # --- one key --------------------------------------------------------------------------------------
@@ -343,12 +344,7 @@ def mset(session: Session, args: list[bytes]) -> Status:
     """Put strings at several keys, at once."""
     if len(args) & 1 == 0:
         raise wrong_arity(b"mset")
-    put, touch = session.db.put, session.db.touch
-    words = iter(args)
-    next(words)
-    for key in words:
-        put(key, next(words))
-        touch(key, b"set", STRING)
+    session.db.put_all(args[1::2], args[2::2])
     return OK
 
 
@@ -561,7 +557,7 @@ def _add(session: Session, key: bytes, increment: int) -> int:
     value = db.get(key)
     number = value if type(value) is int else _number(session, key)
     number += increment
-    if not INT64_MIN <= number <= INT64_MAX:
+    if not -_SMALL < number < _SMALL and not INT64_MIN <= number <= INT64_MAX:
         raise OVERFLOW
     if value is None:
         db.replace(key, number)

@@ -260,6 +260,12 @@ class Database:
                 del self.expires[key]
         self.replace(key, value)
 
+    def put_all(self, keys: list[bytes], values: list[bytes]) -> None:
+        """Set many keys to strings, as MSET does, and touch each."""
+        for key, value in zip(keys, values, strict=True):
+            self.put(key, value)
+            self.touch(key, b"set", STRING)
+
     def overwrite(self, key: bytes, value: Value) -> None:
         """Give a key that is there another value; its deadline stays."""
         self.replace(key, value)
@@ -450,6 +456,36 @@ class HashedDatabase(Database):
         if key in self.expires and self.is_expired(key):
             return None
         return self.parts[hash(key) & _MASK].get(key)
+
+    def find(self, key: bytes, kind: type[T]) -> T | None:
+        value = self.parts[hash(key) & _MASK].get(key)
+        if value is None or (key in self.expires and self.is_expired(key)):
+            return None
+        if type(value) is kind:
+            return value
+        raise WRONG_TYPE
+
+    def make(self, key: bytes, kind: type[T]) -> T:
+        value = self.parts[hash(key) & _MASK].get(key)
+        if value is None or key in self.expires:
+            return Database.make(self, key, kind)
+        if type(value) is kind:
+            return value
+        raise WRONG_TYPE
+
+    def put_all(self, keys: list[bytes], values: list[bytes]) -> None:
+        keyspace = self.keyspace
+        if self.expires or keyspace.on_change is not None:
+            Database.put_all(self, keys, values)
+            return
+        parts = self.parts
+        for key, value in zip(keys, values, strict=True):
+            part = parts[hash(key) & _MASK]
+            if key in part:
+                part[key] = value
+            else:
+                Database.put(self, key, value)
+        keyspace.dirty += len(keys)
 
     def put(self, key: bytes, value: Value) -> None:
         part = self.parts[hash(key) & _MASK]

@@ -18,7 +18,7 @@ from node.data.limits import LISTPACK_OVERHEAD, Limits
 from node.data.listpack import entry_size
 from node.data.span import span
 
-_ENDLESS = 1 << 62
+_ENDLESS = (1 << 30) - 1  # a large number that compares fast
 _UNKNOWN = -1  # the size of a list too long to be a listpack
 _OVERHEAD = Limits.ENTRY_OVERHEAD
 _FEW = 10  # so many elements are looked up one by one
@@ -95,14 +95,14 @@ class List:
     def pop_left(self) -> bytes:
         """Remove and return the first element; IndexError if there is none. O(1)."""
         value = self.items.popleft()
-        if self.watched:
+        if self.watched and (self.size != _UNKNOWN or len(self.items) <= self.limits.list_short):
             self._lost((value,))
         return value
 
     def pop_right(self) -> bytes:
         """Remove and return the last element; IndexError if there is none. O(1)."""
         value = self.items.pop()
-        if self.watched:
+        if self.watched and (self.size != _UNKNOWN or len(self.items) <= self.limits.list_short):
             self._lost((value,))
         return value
 
