@@ -327,6 +327,7 @@ class Election:
             desk.event("denied", candidate, str(header.current_epoch))
             return
         view.last_vote_epoch = view.current_epoch
+        candidate.voted_at = desk.now
         desk.changed(sync=True)
         desk.log(
             "notice",

@@ -13,10 +13,11 @@ The cluster is up here when every slot is served by a node that isn't FAIL (unle
 from cluster import message as m
 from cluster.desk import Desk
 from cluster.speaker import Speaker
-from cluster.view import FAIL, PFAIL, Node
+from cluster.view import FAIL, LIGHT_PUBLISH, PFAIL, Node
 
 REPORT_VALIDITY = 2  # node timeouts
 UNDO_TIME = 2  # node timeouts
+SHORTEST_ELECTION = 2000
 
 # Why the cluster is down.
 MINORITY = "I am part of a minority partition."
@@ -43,8 +44,17 @@ class Failure:
 
     def refused(self, node: Node) -> None:
         """Nothing listens at a node's bus port any more: its process is gone."""
-        if self.desk.options.report_refused and node.proven:
+        if not self.desk.options.report_refused or not node.proven:
+            return
+        if not any(self._wins_unasked(replica) for replica in node.replicas):
             self.suspect(node)
+
+    def _wins_unasked(self, replica: Node) -> bool:
+        """Redis 7.0 counts the votes of an election again if the next failure comes within two
+        node timeouts, and then claims slots under the old epoch, which nobody heeds."""
+        lasts = max(self.desk.options.node_timeout * 2, SHORTEST_ELECTION)
+        lately = replica.voted_at and self.desk.now - replica.voted_at < lasts
+        return bool(lately and not replica.flags & LIGHT_PUBLISH)
 
     def suspect(self, node: Node) -> None:
         """This node can't reach that one."""

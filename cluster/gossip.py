@@ -387,17 +387,16 @@ class Gossip:
             desk.view.version += 1
             desk.changed()
         shard_id = extensions.shard_id
-        if not shard_id and sender.primary is not None:
+        if sender.primary is not None:
+            # It tells what it believes, and a primary of Redis 7.0 tells nothing.
             shard_id = sender.primary.shard_id
         if shard_id and shard_id != sender.shard_id:
             self._set_shard(sender, shard_id)
 
     def _set_shard(self, sender: Node, shard_id: str) -> None:
-        """A node tells its shard; replicas share their primary's."""
-        sender.shard_id = shard_id
-        myself = self.desk.myself
-        if myself.primary is sender:
-            myself.shard_id = shard_id
+        """A node tells its shard; replicas share their primary's, be it that those can't tell."""
+        for node in (sender, *sender.replicas):
+            node.shard_id = shard_id
         self.desk.view.version += 1
         self.desk.changed()
 

@@ -93,6 +93,8 @@ class Node:
     fail_time: int = 0
     orphaned_since: int = 0
     inbound_lost: int = 0
+    # When this node last gave it its vote.
+    voted_at: int = 0
     connect_tried: int = 0
     link: Link | None = field(default=None, repr=False)
     inbound: Link | None = field(default=None, repr=False)
