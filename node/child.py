@@ -2,17 +2,26 @@
 
 In the child nothing of the server goes on: no trio, no logging, no lock is touched, signals have
 their default effect, every descriptor but the ones it needs is closed (so that it keeps no
-client's connection and no port), and it ends by os._exit.
+client's connection and no port), and it ends by os._exit. If the work raises, the traceback goes
+to the server's log before that.
 """
 
 import contextlib
 import gc
 import os
 import signal
+import traceback
 from collections.abc import Callable, Collection
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _FAILED = 1
+_log_fd = 2
+
+
+def log_to(fd: int) -> None:
+    """Where children say why they have failed, from here on: a file's descriptor."""
+    global _log_fd
+    _log_fd = fd
 
 
 def fork(work: Callable[[], int], keep: Collection[int]) -> int:
@@ -40,8 +49,12 @@ def _be_child(work: Callable[[], int], keep: Collection[int], mask: set) -> None
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _close_all_but({0, 1, 2, *keep})
+        _close_all_but({0, 1, 2, _log_fd, *keep})
         code = work()
+    except BaseException:
+        words = f"{os.getpid()}:C # Work in the background has failed\n{traceback.format_exc()}"
+        with contextlib.suppress(OSError):
+            os.write(_log_fd, words.encode(errors="backslashreplace"))
     finally:
         os._exit(code)
 

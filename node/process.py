@@ -11,6 +11,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from node import child
 from node.config import Config, ConfigError
 from node.config.arguments import USAGE, UsageError, parse_arguments, version_line
 
@@ -94,13 +95,15 @@ class RedisFormatter(logging.Formatter):
 
 def open_log(config: Config) -> RedisFormatter:
     """Send the program's log where `logfile` says; returns the formatter, which knows the role."""
-    handler: logging.Handler
+    handler: logging.StreamHandler
     try:
         handler = logging.FileHandler(config.logfile) if config.logfile else logging.StreamHandler()
     except OSError as error:
         raise Exit(1, f"Can't open the log file: {error}") from None
     if not config.logfile:
         handler = logging.StreamHandler(sys.stdout)
+    assert handler.stream is not None
+    child.log_to(handler.stream.fileno())
     formatter = RedisFormatter()
     handler.setFormatter(formatter)
     root = logging.getLogger()

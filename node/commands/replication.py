@@ -17,7 +17,7 @@ from node.command import (
 )
 from node.commands.arguments import integer, integer_between
 from node.data.number import INT64_MAX
-from node.replies import NO_REPLY, OK, PENDING, SYNTAX, UNBLOCKED, ReplyError, Status, Wait
+from node.replies import NO_REPLY, OK, PENDING, SYNTAX, ReplyError, Status, Wait
 from node.session import Session
 
 if TYPE_CHECKING:
@@ -317,8 +317,6 @@ def wait(session: Session, args: list[bytes]):
 
     def poll() -> object:
         nonlocal asked
-        if node.is_replica():
-            return UNBLOCKED
         count = acknowledged()
         if count >= wanted:
             return count

@@ -257,7 +257,8 @@ class Links:
             source = Source.start(snapshot, self._epoll)
         except OSError as error:
             _log.warning("Can't save in background: fork: %s", error)
-            return False
+            snapshot.end(f"it can't be begun: {error.strerror}")
+            return True
         self._sources[snapshot] = source
         _log.info("Background RDB transfer started by pid %d", source.pid)
         return True

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from node.command import BLOCKING, READONLY, WRITE
 from node.data.keyspace import EXPIRE, HIDE, Keyspace
 from node.replication.failover import Failover
 from node.replication.history import History, new_id
 from node.replication.primary import Primary
 from node.replication.replica import PrimaryLink
-from node.replies import UNBLOCKED
+from node.replies import UNBLOCKED, ReplyError
+from node.session import REDIRECT
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -59,7 +61,7 @@ class Role:
             db = link.db
         else:
             node.log.follow(True)
-            self._unblock_clients()
+            self._unblock_clients(host, port)
         self.refresh_expiry()
         self.link = PrimaryLink(node, host, port, db)
         node.refresh_gate()
@@ -111,12 +113,22 @@ class Role:
         waits = self.node.log.follows or self.node.pause.is_on()
         self.node.keyspace.expiry = HIDE if waits else EXPIRE
 
-    def _unblock_clients(self) -> None:
-        """Who waits for something that a primary does, waits in vain now."""
-        for session in list(self.node.blocking.sessions.values()):
-            wait = session.waiting
-            if wait is not None and wait.keys:
-                self.node.blocking.answer(session, UNBLOCKED)
+    def _unblock_clients(self, host: str, port: int) -> None:
+        """Who waits for something that a primary does, waits in vain now; some know how to go on
+        at the new one."""
+        node = self.node
+        redirect = ReplyError(f"REDIRECT {host}:{port}".encode())
+        for session in list(node.blocking.sessions.values()):
+            if session.waiting is None or session.waiting.held_command:
+                continue
+            flags = session.last_row.flags
+            if not flags & BLOCKING:
+                continue
+            goes_on = REDIRECT in session.capabilities and flags & (READONLY | WRITE)
+            if goes_on and not node.topology.clustered:
+                node.blocking.answer(session, redirect)
+            else:
+                node.blocking.answer(session, UNBLOCKED)
                 session.close()
 
     # --- what the link reports -------------------------------------------------------------------

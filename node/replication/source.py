@@ -21,8 +21,12 @@ from node.replication.snapshot import Snapshot
 PIECE_SIZE = 256 * 1024
 PIPE_SIZE = 1024 * 1024
 PIECES_AT_ONCE = 8
-_UNWRITABLE = 3  # exit code: a replica cannot read what would have to be written
-_REASONS = {_UNWRITABLE: "a hash has field deadlines, which not all of them can read"}
+# Exit codes: a replica can't read what would have to be written; nobody reads it any more.
+_UNWRITABLE, _UNWANTED = 3, 4
+_REASONS = {
+    1: "the child that wrote it has failed, as it says above",
+    _UNWRITABLE: "a hash has field deadlines, which not all of them can read",
+}
 
 
 @attrs.define(eq=False)
@@ -43,6 +47,22 @@ class Source:
     @classmethod
     def start(cls, snapshot: Snapshot, epoll: select.epoll) -> "Source":
         """Fork the child; raises OSError."""
+        file = None
+        if not snapshot.mark:
+            file = tempfile.TemporaryFile(dir=snapshot.node.config.dir)  # noqa: SIM115
+        try:
+            source = cls._fork(snapshot, epoll)
+        except OSError:
+            if file is not None:
+                file.close()
+            raise
+        source._file = file
+        if file is None:
+            snapshot.begin(None)
+        return source
+
+    @classmethod
+    def _fork(cls, snapshot: Snapshot, epoll: select.epoll) -> "Source":
         out, into = os.pipe()
         with contextlib.suppress(OSError):  # a larger one only saves wakeups
             fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
@@ -56,16 +76,19 @@ class Source:
             os.close(into)
         os.set_blocking(out, False)
         epoll.register(out, select.EPOLLIN)
-        source = cls(snapshot, epoll, pid, out)
-        if snapshot.mark:
-            snapshot.begin(None)
-        else:
-            source._file = tempfile.TemporaryFile(dir=snapshot.node.config.dir)  # noqa: SIM115
-        return source
+        return cls(snapshot, epoll, pid, out)
 
     def pull(self) -> bool:
         """Take what is there, as far as there is room for it; False once nothing will follow."""
         self.has_more = False
+        try:
+            return self._pull()
+        except OSError as error:  # of the temporary file: a full disk
+            self.cancel()
+            self.snapshot.end(f"it can't be kept in a file: {error.strerror}")
+            return False
+
+    def _pull(self) -> bool:
         for _ in range(PIECES_AT_ONCE):
             waits = self.fd < 0 or (self._file is None and not self.snapshot.has_room())
             if waits != self.waits:
@@ -134,7 +157,8 @@ class Source:
 
     def _close_file(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # of a full disk
+                self._file.close()
             self._file = None
 
 
@@ -147,6 +171,6 @@ def _write(pieces: Iterable[bytes], into: int) -> int:
                 view = view[os.write(into, view) :]
     except FieldDeadlines:
         return _UNWRITABLE
-    except OSError:  # the parent is gone, or wants no more
-        return 1
+    except BrokenPipeError:  # the parent is gone, or wants no more
+        return _UNWANTED
     return 0

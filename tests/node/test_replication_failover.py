@@ -7,6 +7,7 @@ from replication_network import Network
 from servers import wait_until
 from test_replication_servers import (
     QUICK,
+    ServerProcess,
     break_links,
     fill,
     follow,
@@ -208,19 +209,23 @@ def test_the_end_of_a_failover_leaves_a_pause_by_clients_alone():
 # --- with real servers ---------------------------------------------------------------------------
 
 
+def hand_over(primary: ServerProcess, replica: ServerProcess) -> None:
+    wait_until(lambda: "state=online" in info(primary)["slave0"], "online for the primary")
+    wait_in_sync(primary, replica)
+    assert primary.call("FAILOVER", "TO", "127.0.0.1", replica.port, "TIMEOUT", 8000) == b"OK"
+    wait_until(lambda: info(primary)["role"] == "slave", "the primary follows")
+    wait_linked(primary)
+    assert info(primary)["master_failover_state"] == "no-failover"
+
+
 @pytest.mark.parametrize("gives_up", ["ours", "theirs"])
 def test_roles_go_round_between_ours_and_real_servers(ours, real, gives_up):
     primary, replica = (ours(), real()) if gives_up == "ours" else (real(), ours())
     fill(primary)
     follow(replica, primary)
     for round in range(2):
-        wait_until(lambda: "state=online" in info(primary)["slave0"], "online for the primary")
         write(primary, f"round{round}")
-        wait_in_sync(primary, replica)
-        assert primary.call("FAILOVER", "TO", "127.0.0.1", replica.port, "TIMEOUT", 8000) == b"OK"
-        wait_until(lambda: info(primary)["role"] == "slave", "the primary follows")  # noqa: B023
-        wait_linked(primary)
-        assert info(primary)["master_failover_state"] == "no-failover"
+        hand_over(primary, replica)
         primary, replica = replica, primary
     write(primary, "end")
     wait_in_sync(primary, replica)
