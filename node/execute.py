@@ -379,11 +379,22 @@ def _is_here(node: "Node", mine: bytearray, row: Row, args: list[bytes]) -> bool
         key = args[1]
         # 123 is "{", found six times as fast as b"{" is.
         slot = node.topology.slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
+        keyspace = node.keyspace
+        keyspace.routed, keyspace.routed_part = key, slot
         return mine[slot] == 1
     if row.key_slice is None:
         return not row.keys and row.find_keys is None
-    slots = set(map(node.topology.slot_of, args[row.key_slice]))
-    return not slots or (len(slots) == 1 and mine[slots.pop()] == 1)
+    return _are_here(node, mine, args[row.key_slice])
+
+
+def _are_here(node: "Node", mine: bytearray, keys: list[bytes]) -> bool:
+    """Whether several keys are in one slot, which is this node's; no keys are everywhere."""
+    slot_of = node.topology.slot_of
+    slot = slot_of(keys[0]) if keys else -1
+    for key in keys:
+        if (slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383) != slot:
+            return False
+    return slot < 0 or mine[slot] == 1
 
 
 def _with_late(session: Session, value: Any) -> Any:

@@ -11,7 +11,7 @@ Nothing here knows the time: `now_ms` is set by the node once per turn.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import Any, TypeVar
 
@@ -68,7 +68,8 @@ class Keyspace:
     on_change: called by `touch` for every change; None while nobody listens (see `listen`).
     expired, expired_fields: keys, and fields of hashes, deleted because their time had come.
     on_expired: called to delete a key whose time has come; without it the key is just dropped.
-    part_of: key -> part.
+    part_of: key -> part. routed, routed_part: the key last asked for, and its part, if whoever
+        routed the command has worked that out already.
     hits, misses: lookups by commands that read.
     on_miss: called when such a command finds no key; None while nobody wants to know.
     on_new: called when a key comes into being, before `touch`; None while nobody wants to know.
@@ -97,6 +98,8 @@ class Keyspace:
     watched_since_ms: int | None = None
     noting: bool = True
     limits: Any = None
+    routed: bytes | None = None
+    routed_part: int = 0
     _listeners: tuple[ChangeListener, ...] = ()
 
     def __attrs_post_init__(self) -> None:
@@ -179,7 +182,9 @@ class Database:
         """The value, or None. O(1)."""
         if key in self.expires and self.is_expired(key):
             return None
-        return self.parts[self.keyspace.part_of(key)].get(key)
+        keyspace = self.keyspace
+        i = keyspace.routed_part if key is keyspace.routed else keyspace.part_of(key)
+        return self.parts[i].get(key)
 
     def peek(self, key: bytes) -> Value | None:
         """As `get`, but no access: for commands that ask about a key. O(1)."""
@@ -262,9 +267,26 @@ class Database:
 
     def put_all(self, keys: list[bytes], values: list[bytes]) -> None:
         """Set many keys to strings, as MSET does, and touch each."""
+        keyspace = self.keyspace
+        if self.expires or keyspace.on_change is not None:
+            self._put_each(keys, values)
+            return
+        parts = self.parts
+        for i, key, value in zip(self._parts_of(keys), keys, values, strict=True):
+            part = parts[i]
+            if key in part:
+                part[key] = value
+            else:
+                self.put(key, value)
+        keyspace.dirty += len(keys)
+
+    def _put_each(self, keys: list[bytes], values: list[bytes]) -> None:
         for key, value in zip(keys, values, strict=True):
             self.put(key, value)
             self.touch(key, b"set", STRING)
+
+    def _parts_of(self, keys: list[bytes]) -> Iterable[int]:
+        return map(self.keyspace.part_of, keys)
 
     def overwrite(self, key: bytes, value: Value) -> None:
         """Give a key that is there another value; its deadline stays."""
@@ -272,7 +294,8 @@ class Database:
 
     def replace(self, key: bytes, value: Value) -> None:
         """Set a key and keep its deadline."""
-        i = self.keyspace.part_of(key)
+        keyspace = self.keyspace
+        i = keyspace.routed_part if key is keyspace.routed else keyspace.part_of(key)
         part = self.parts[i]
         if part is _EMPTY:
             part = self.parts[i] = {}
@@ -473,19 +496,8 @@ class HashedDatabase(Database):
             return value
         raise WRONG_TYPE
 
-    def put_all(self, keys: list[bytes], values: list[bytes]) -> None:
-        keyspace = self.keyspace
-        if self.expires or keyspace.on_change is not None:
-            Database.put_all(self, keys, values)
-            return
-        parts = self.parts
-        for key, value in zip(keys, values, strict=True):
-            part = parts[hash(key) & _MASK]
-            if key in part:
-                part[key] = value
-            else:
-                Database.put(self, key, value)
-        keyspace.dirty += len(keys)
+    def _parts_of(self, keys: list[bytes]) -> Iterable[int]:
+        return [hash(key) & _MASK for key in keys]
 
     def put(self, key: bytes, value: Value) -> None:
         part = self.parts[hash(key) & _MASK]
@@ -515,6 +527,9 @@ class WatchedDatabase(Database):
     def replace(self, key: bytes, value: Value) -> None:
         Database.replace(self, key, value)
         self.accesses[key] = self.keyspace.now_ms
+
+    def put_all(self, keys: list[bytes], values: list[bytes]) -> None:
+        self._put_each(keys, values)
 
     def drop(self, key: bytes) -> Value | None:
         self.accesses.pop(key, None)
