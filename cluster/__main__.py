@@ -312,6 +312,56 @@ def kill_primary(
         click.echo(report.plain(done))
 
 
+@main.command()
+@click.argument("target", metavar="FILE|DIR")
+@click.option("--databases", default=16, show_default=True, help="As many as the node would have.")
+def check(target: str, databases: int) -> None:
+    """Tell what a node's files hold, and up to where they are whole.
+
+    FILE is an RDB, an append-only file, its manifest, or a nodes.conf; DIR an append-only file's
+    directory or a node's. Exit status 0 if all is valid, 1 if not. The files are read whole into
+    memory, as a node does, and are not changed.
+    """
+    from cluster import filecheck
+
+    with reported_errors():
+        path = Path(target)
+        if not path.exists():
+            raise filecheck.OperatorError(f"there is no {target}")
+        found = filecheck.check(path, databases)
+    for line in filecheck.plain(found):
+        click.echo(line)
+    sys.exit(not all(data_set.is_valid() for data_set in found))
+
+
+@main.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path), required=False)
+@click.option("--at", "time", metavar="TIME", help="2026-01-31T18:30:00, or seconds since 1970.")
+@click.option("--in-place", is_flag=True, help="Cut SOURCE itself; no node may be using it.")
+def restore(source: Path, target: Path | None, time: str | None, in_place: bool) -> None:
+    """Copy an append-only file as it was at a time into TARGET, a new directory.
+
+    SOURCE is the directory of a node or of its append-only file. Without --at only what a crash
+    has cut at the end is left out. A node started in TARGET has the data:
+    slotfleet-server --dir TARGET --appendonly yes
+    """
+    from cluster import filecheck
+    from cluster import restore as restoring
+
+    if (target is None) != in_place:
+        raise click.UsageError("give a TARGET, or --in-place to cut SOURCE itself")
+    with reported_errors():
+        made = restoring.plan(source, None if time is None else restoring.parse_time(time))
+        place = restoring.cut_in_place(made) if target is None else restoring.copy(made, target)
+        for line in restoring.plain(made):
+            click.echo(line)
+        found = filecheck.check(place)
+    for line in filecheck.plain(found):
+        click.echo(line)
+    sys.exit(not all(data_set.is_valid() for data_set in found))
+
+
 def existing(directory: Path) -> "Fleet":
     from cluster.launcher import Fleet, LauncherError
 

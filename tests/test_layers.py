@@ -36,7 +36,7 @@ ROWS = {
     12: "cluster.simulation cluster.simulation.* cluster.checks",
     13: "cluster.configfile cluster.bus cluster.server cluster.client cluster.processes "
     "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer "
-    "cluster.report cluster.drill cluster.__main__",
+    "cluster.report cluster.drill cluster.filecheck cluster.restore cluster.__main__",
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names.split()}
 

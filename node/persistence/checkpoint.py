@@ -167,6 +167,11 @@ class Loader:
         self._put(self.reader.finish())
         return self.reader.rest
 
+    def salvage(self) -> None:
+        """After an RdbError of the reader's: put also what was whole before the error."""
+        whole, self.reader.before_error = self.reader.before_error, []
+        self._put(whole)
+
     def _put(self, loaded: Iterable[Record]) -> None:
         """A million keys pass here, so the common ones are put without further calls."""
         keyspace = self.keyspace

@@ -30,7 +30,9 @@ class Reader:
     `version` is known after the first nine bytes; `aux` and `functions` (sources of libraries)
     grow as they are met; `sizes` has the hints (keys, deadlines) of each db; `is_done` once the
     checksum was read and found right, and `rest` is what follows it. Empty collections, which
-    real servers have written in error, are left out and counted in `empty_skipped`.
+    real servers have written in error, are left out and counted in `empty_skipped`. After an
+    RdbError `before_error` are the records that were whole in the piece with the error, and
+    `valid_up_to` is where what is broken starts; before, it is how far whole things go.
 
     Memory is bounded by what was fed: no length is believed before its bytes are here.
     """
@@ -44,9 +46,11 @@ class Reader:
         self.is_done = False
         self.rest = b""
         self.empty_skipped = 0
+        self.before_error: list[Record] = []
         self.offset = 0  # of the buffer's first byte in the input
         self._checks = checksum
         self._crc = 0
+        self._broken_at: int | None = None
         self._db = 0
         self._buffer = b""
         self._pieces: list[bytes] = []  # come after the buffer, not read yet
@@ -74,6 +78,10 @@ class Reader:
             raise RdbError(reason, self.offset + self._held)
         return records
 
+    @property
+    def valid_up_to(self) -> int:
+        return self.offset if self._broken_at is None else self._broken_at
+
     def _read(self) -> list[Record]:
         records: list[Record] = []
         at = 0
@@ -84,6 +92,7 @@ class Reader:
                 at = self._read_magic()
             at = self._read_records(at, records)
         except RdbError as error:
+            self.before_error = records
             raise RdbError(error.reason, self.offset + error.offset) from None
         if not self.is_done:
             self._consume(at)
@@ -176,6 +185,9 @@ class Reader:
                 start = at
         except IndexError:
             pass  # the rest is still to come
+        except RdbError:
+            self._broken_at = self.offset + start
+            raise
         return start
 
     def _read_other(self, kind: int, at: int, db: int) -> int:
