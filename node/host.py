@@ -1,5 +1,7 @@
 """What a node can learn of the machine and the process it runs in, and its twin that knows none."""
 
+import ctypes
+import gc
 import os
 import platform
 import resource
@@ -31,6 +33,10 @@ class Host(Protocol):
         """Bytes of main memory in use by the process."""
         ...
 
+    def release_memory(self) -> None:
+        """Give what is free back to the operating system, as far as that is possible."""
+        ...
+
     def cpu_time(self) -> CpuTime: ...
 
 
@@ -44,6 +50,9 @@ class Nowhere:
 
     def memory(self) -> int:
         return 0
+
+    def release_memory(self) -> None:
+        return
 
     def cpu_time(self) -> CpuTime:
         return CpuTime()
@@ -66,6 +75,12 @@ class SystemHost:
                 return int(file.read().split()[1]) * self._page
         except OSError:  # not on Linux: the most there ever was
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def release_memory(self) -> None:
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)
 
     def cpu_time(self) -> CpuTime:
         times = os.times()

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 from node.command import every_row
 from node.config.file import REDIS_VERSION
+from node.data.hash import Hash
+from node.data.keyspace import Database
 from node.pubsub import CHANNEL, PATTERN, SHARD
+from node.replies import Wait
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -28,6 +31,7 @@ _IN_ORDER = (
 )
 _ONLY_ON_DEMAND = frozenset(("commandstats", "latencystats"))
 _DAY_S = 24 * 60 * 60
+_HASHES_COUNTED = 100_000  # looked at one by one
 _TTL_SAMPLES = 1000  # deadlines that avg_ttl is the mean of, at most
 
 _sections: dict[str, Section] = {}
@@ -139,12 +143,20 @@ def clients(node: "Node") -> Fields:
         ("watching_clients", node.watches.clients()),
         ("clients_in_timeout_table", sum(wait.deadline_ms is not None for wait in blocked)),
         ("total_watched_keys", node.watches.keys()),
-        ("total_blocking_keys", len({place for wait in blocked for place in wait.keys})),
-        ("total_blocking_keys_on_nokey", 0),
+        ("total_blocking_keys", len(_places(blocked))),
+        (
+            "total_blocking_keys_on_nokey",
+            len(_places(wait for wait in blocked if wait.kind is None)),
+        ),
         ("paused_reason", paused.reason()),
         ("paused_actions", _paused_actions(node)),
         ("paused_timeout_milliseconds", max(paused.until_ms - node.now_ms, 0)),
     )
+
+
+def _places(waits: Iterable[Wait]) -> set[tuple[int, bytes]]:
+    """The keys that somebody waits for."""
+    return {place for wait in waits for place in wait.keys}
 
 
 def _paused_actions(node: "Node") -> str:
@@ -153,10 +165,16 @@ def _paused_actions(node: "Node") -> str:
     return "all" if node.pause.everything else "write"
 
 
+def memory_used(node: "Node") -> tuple[int, int]:
+    """The bytes in use now, and the most that was ever seen to be."""
+    used = node.host.memory()
+    peak = node.observe.peak_memory = max(node.observe.peak_memory, used)
+    return used, peak
+
+
 @section("Memory")
 def memory(node: "Node") -> Fields:
-    used, total = node.host.memory(), node.host.total_memory
-    peak = node.observe.peak_memory = max(node.observe.peak_memory, used)
+    (used, peak), total = memory_used(node), node.host.total_memory
     limit = node.config.maxmemory
     unsent = sum(one.unsent() for one in node.sessions.values())
     return (
@@ -273,6 +291,7 @@ def stats(node: "Node") -> Fields:
         ("sync_partial_ok", observe.partial_syncs),
         ("sync_partial_err", observe.partial_syncs_refused),
         ("expired_keys", keyspace.expired),
+        ("expired_fields", keyspace.expired_fields),
         ("evicted_keys", 0),
         ("evicted_clients", 0),
         ("evicted_scripts", node.scripting.cache.evicted),
@@ -314,6 +333,7 @@ def cpu(node: "Node") -> Fields:
         ("used_cpu_user", f"{spent.user:.6f}"),
         ("used_cpu_sys_children", f"{spent.children_system:.6f}"),
         ("used_cpu_user_children", f"{spent.children_user:.6f}"),
+        ("used_active_time_main_thread", f"{spent.system + spent.user:.6f}"),
     )
 
 
@@ -356,4 +376,16 @@ def keyspace(node: "Node") -> Fields:
             expires = len(db.expires)
             some = list(itertools.islice(db.expires.values(), _TTL_SAMPLES))
             left = sum(at_ms - now_ms for at_ms in some) // len(some) if some else 0
-            yield f"db{db.index}", f"keys={db.size},expires={expires},avg_ttl={max(left, 0)}"
+            yield (
+                f"db{db.index}",
+                f"keys={db.size},expires={expires},avg_ttl={max(left, 0)},"
+                f"keys_with_volatile_items={_volatile_hashes(db)}",
+            )
+
+
+def _volatile_hashes(db: Database) -> int:
+    """How many hashes have fields with deadlines; at most so many, where they are very many."""
+    if len(db.field_expires) > _HASHES_COUNTED:
+        return len(db.field_expires)
+    values = (db.peek(key) for key in tuple(db.field_expires))
+    return sum(type(value) is Hash and bool(value.expires) for value in values)

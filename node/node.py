@@ -61,6 +61,7 @@ class Node:
 
     now_ms: monotonic milliseconds of this turn. gate: flags of commands that need a second look
     in the node's present state. unit: set while several commands are logged as one.
+    is_idle: nothing happens by itself, but for the deadlines of clients; for tests.
     role: primary or replica, and all of replication. transport: carries its links. disk, host:
     files, and what INFO tells of process and machine. background: work that leaves the node free.
     saves: the file with its data. moving: keys on their way to other nodes.
@@ -68,6 +69,7 @@ class Node:
     on_shutdown, on_deadline: the driver's; called to end the process, and when something has
     become due before the next regular tick. on_busy: called while a script keeps the node busy, to
     serve others; see `aside`.
+    on_logged: called at the end of each turn, when the log has all of it.
     """
 
     config: "Config"
@@ -99,6 +101,7 @@ class Node:
     started_ms: int = 0
     started_wall_ms: int = 0
     expires_actively: bool = True
+    is_idle: bool = False
     gate: int = 0
     loading: Loading | None = None
     unit: Unit | None = None
@@ -106,6 +109,7 @@ class Node:
     on_shutdown: Callable[[], None] = lambda: None
     on_deadline: Callable[[], None] = lambda: None
     on_busy: Callable[[], None] = lambda: None
+    on_logged: list[Callable[[], None]] = attrs.field(factory=list)
     _next_id: int = 1
     _resumed: list[Session] = attrs.field(factory=list)
 
@@ -231,6 +235,9 @@ class Node:
         self.role.before_log()
         self.log.flush()
         self.role.after_log()
+        if self.on_logged:
+            for listener in tuple(self.on_logged):
+                listener()
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -248,6 +255,10 @@ class Node:
     def tick(self) -> None:
         """What is due: to be called every 1000 / hz milliseconds, and at next_deadline_ms."""
         self.begin_turn()
+        if self.is_idle:
+            self.blocking.expire(self.now_ms)
+            self.end_turn()
+            return
         self._expire_due()
         self.blocking.expire(self.now_ms)
         self.pause.tick()
@@ -306,13 +317,17 @@ class Node:
         """Delete a key because its time has come, and tell replicas, files and listeners."""
         db.drop(key)
         if self.log.active:
-            delete = [b"DEL", key]
+            delete = [self.deleting_word(), key]
             if self.unit is not None:
                 self.unit.add(db.index, [delete])
             else:
                 self.log.append_one(db.index, delete)
         if self.keyspace.on_change is not None:
             self.keyspace.on_change(db, key, b"expired", EXPIRED)
+
+    def deleting_word(self) -> bytes:
+        """How the log says that a key has expired, as lazyfree-lazy-expire asks for it."""
+        return b"UNLINK" if self.config.lazyfree_lazy_expire else b"DEL"
 
     def has_peers(self) -> bool:
         """Whether other nodes depend on this one's prompt attention."""

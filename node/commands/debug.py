@@ -4,11 +4,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from node.command import ADMIN, LOADING, NOSCRIPT, PROTECTED, STALE, command
+from node.command import ADMIN, LOADING, NOSCRIPT, PROTECTED, STALE, UNBOUNDED, command
 from node.commands.arguments import count as non_negative
 from node.commands.generic import object_encoding
 from node.config import allows
+from node.config.values import memory as parse_memory
+from node.data.digest import digest_of_all, digest_of_value
 from node.data.keyspace import STRING
+from node.data.pattern import matches
 from node.persistence.rdb import encode_dump
 from node.replies import (
     NO_SUCH_KEY,
@@ -65,7 +68,10 @@ def _sleep(session: Session, args: list[bytes]) -> Any:
         seconds = float(args[2])
     except ValueError:
         seconds = 0.0
-    session.node.clock.sleep(seconds)
+    node = session.node
+    node.clock.sleep(seconds)
+    if node.scripting.run is None:  # for a script time stands still
+        node.begin_turn()
     return OK
 
 
@@ -125,6 +131,42 @@ def _object(session: Session, args: list[bytes]) -> Any:
     return Status(b" ".join(words))
 
 
+def _digest(session: Session, args: list[bytes]) -> Any:
+    """DIGEST: A digest of all data, equal for equal data."""
+    return Status(digest_of_all(session.node.keyspace.databases))
+
+
+def _digest_value(session: Session, args: list[bytes]) -> Any:
+    """DIGEST-VALUE <key> [<key> ...]: A digest of each key's value."""
+    return [Status(digest_of_value(session.db, key)) for key in args[2:]]
+
+
+def _stringmatch_len(session: Session, args: list[bytes]) -> Any:
+    """STRINGMATCH-LEN <len> <pattern>: Match a string of so many "a" against a pattern."""
+    return int(matches(args[3], b"a" * non_negative(args[2])))
+
+
+def _set_disable_deny_scripts(session: Session, args: list[bytes]) -> Any:
+    """SET-DISABLE-DENY-SCRIPTS <0|1>: Let scripts call commands that are denied to them."""
+    session.node.scripting.denies = args[2].strip() in (b"0", b"")
+    return OK
+
+
+def _pause_cron(session: Session, args: list[bytes]) -> Any:
+    """PAUSE-CRON <0|1>: Let nothing happen by itself, so that a test sees what a command did."""
+    session.node.is_idle = args[2].strip() not in (b"0", b"")
+    return OK
+
+
+def _quicklist_packed_threshold(session: Session, args: list[bytes]) -> Any:
+    """QUICKLIST-PACKED-THRESHOLD <size>: From which size on an element of a list stands alone. It
+    always does here: our lists have no nodes, so only the size itself is looked at."""
+    size = parse_memory(args[2].decode("latin-1"))
+    if size is None or size >= 1 << 32:
+        raise ReplyError(b"ERR argument must be a memory value bigger than 1 and smaller than 4gb")
+    return OK
+
+
 _PROTOCOL_VALUES: dict[bytes, Any] = {
     b"string": b"Hello World",
     b"integer": 12345,
@@ -171,13 +213,19 @@ def _help(session: Session, args: list[bytes]) -> Any:
 
 # The number of arguments after its name, at least and at most, and what it does.
 _SUBCOMMANDS: dict[bytes, tuple[int, int, Subcommand]] = {
+    b"DIGEST": (0, 0, _digest),
+    b"DIGEST-VALUE": (1, UNBOUNDED, _digest_value),
     b"ERROR": (1, 1, _error),
     b"LOG": (1, 1, _write_log),
     b"OBJECT": (1, 2, _object),
     b"POPULATE": (1, 3, _populate),
+    b"PAUSE-CRON": (1, 1, _pause_cron),
     b"PROTOCOL": (1, 1, _protocol),
+    b"QUICKLIST-PACKED-THRESHOLD": (1, 1, _quicklist_packed_threshold),
     b"RELOAD": (0, 2, _reload),
     b"SET-ACTIVE-EXPIRE": (1, 1, _set_active_expire),
+    b"SET-DISABLE-DENY-SCRIPTS": (1, 1, _set_disable_deny_scripts),
     b"SLEEP": (1, 1, _sleep),
+    b"STRINGMATCH-LEN": (2, 2, _stringmatch_len),
     b"HELP": (0, 0, _help),
 }

@@ -62,7 +62,8 @@ def expire_at_once(session: Session, key: bytes) -> None:
     """Delete a key that is there, because it was given a deadline in the past."""
     session.db.drop(key)
     session.db.touch(key, b"expired", EXPIRED)
-    session.effects = [[b"DEL", key]]
+    session.db.keyspace.expired += 1
+    session.effects = [[session.node.deleting_word(), key]]
 
 
 def set_deadline(session: Session, key: bytes, at_ms: int) -> None:

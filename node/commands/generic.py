@@ -488,7 +488,8 @@ def restore(session: Session, args: list[bytes]) -> Status:
     if at_ms is not None and is_past(session, at_ms):
         if db.remove(key) is not None:
             db.touch(key, b"del", GENERIC)
-            session.effects = [[b"DEL", key]]
+            lazy = session.node.config.lazyfree_lazy_server_del
+            session.effects = [[b"UNLINK" if lazy else b"DEL", key]]
         return OK
     db.drop(key)
     db.put(key, value)

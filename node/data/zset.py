@@ -75,6 +75,10 @@ class ZSet:
             twin.ordered()
         return twin
 
+    def is_ordered(self) -> bool:
+        """Whether an ordered access has been made, so that the order is kept. O(1)."""
+        return self._sorted is not None
+
     def put(self, member: bytes, score: float) -> int:
         """Give a member a score (no NaN), as ZADD without options.
 

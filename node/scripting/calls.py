@@ -127,16 +127,17 @@ class Calls:
 
     def _admit(self, row: Row, args: list[bytes]) -> Row:
         """The row of a command that needs a second look; raises ReplyError."""
-        row = find_row(self.node.rows, args)
+        node = self.node
+        row = find_row(node.rows, args)
         if not row.low <= len(args) <= row.high:
             raise _ARITY
-        if row.flags & NOSCRIPT:
+        if row.flags & NOSCRIPT and node.scripting.denies:
             raise _NOT_ALLOWED
-        if self.node.is_stale() and not row.flags & STALE:
+        if node.is_stale() and not row.flags & STALE:
             raise MASTER_DOWN
         if row.flags & WRITE:
             self._may_write()
-        if self.node.topology.clustered:
+        if node.topology.clustered:
             self._is_here(row, args)
         return row
 

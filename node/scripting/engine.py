@@ -32,9 +32,11 @@ LOAD_MS = 500  # a library that takes longer to load is ended
 
 @attrs.define(eq=False)
 class Scripting:
-    """run: the script or function under way. cache: scripts; libraries: functions."""
+    """run: the script or function under way. cache: scripts; libraries: functions. denies: scripts
+    may not call what is not for them; tests of servers change that."""
 
     node: "Node"
+    denies: bool = True
     run: Run | None = None
     cache: Cache = attrs.field(factory=Cache)
     libraries: Libraries = attrs.field(init=False)

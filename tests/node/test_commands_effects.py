@@ -33,10 +33,10 @@ SET none v XX; SET none v IFEQ x; FLUSHDB ASYNC; FLUSHDB; FLUSHALL; FLUSHALL SYN
 # Redis 7.0's words for commands that came later, and for what is relative; the rest as it came.
 REWRITTEN = {
     "SET k v EX 100": ["SET k v PXAT AT"],
-    "SET k v EXAT 1": ["DEL k"],
+    "SET k v EXAT 1": ["UNLINK k"],
     "SET k w IFEQ v": ["SET k w"],
     "SET k w IFEQ w EX 100 GET": ["SET k w PXAT AT"],
-    "SET k v EXAT 1 GET": ["DEL k"],
+    "SET k v EXAT 1 GET": ["UNLINK k"],
     "SET k w GET": ["SET k w"],
     "SETEX k 100 v": ["SET k v PXAT AT"],
     "PSETEX k 10000 v": ["SET k v PXAT AT"],
@@ -52,12 +52,12 @@ REWRITTEN = {
     "DELIFEQ n2 x": ["DEL n2"],
     "GETEX b EX 100": ["PEXPIREAT b AT"],
     "GETEX b PERSIST": ["PERSIST b"],
-    "GETEX b EXAT 1": ["DEL b"],
+    "GETEX b EXAT 1": ["UNLINK b"],
     "EXPIRE k2 100": ["PEXPIREAT k2 AT"],
     "PEXPIRE k2 100000": ["PEXPIREAT k2 AT"],
     "EXPIREAT k2 33177117420": ["PEXPIREAT k2 AT"],
     "PEXPIREAT k2 33177117420000": ["PEXPIREAT k2 AT"],
-    "EXPIRE k2 -1": ["DEL k2"],
+    "EXPIRE k2 -1": ["UNLINK k2"],
 }
 SILENT_BUT_LOGGED = ("BITFIELD bf2", "SWAPDB", "FLUSH")
 

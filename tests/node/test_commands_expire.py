@@ -98,7 +98,7 @@ def test_a_key_is_gone_at_its_deadline(virtual: tuple[VirtualClock, Ours]) -> No
     clock.advance(1)
     ours.take_log(), ours.take_events()
     assert ours.ask("GET", "k") is None
-    assert ours.take_log() == [[b"DEL", b"k"]]
+    assert ours.take_log() == [[b"UNLINK", b"k"]]
     assert [event for _, event, _ in ours.take_events()] == [b"expired", b"keymiss"]
     ours.node.keyspace.databases[0].check()
 
