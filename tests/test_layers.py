@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 ROWS = {
     1: "node node.background node.clock node.disk node.host node.replies node.resp "
     "node.data node.data.* node.data.pattern",
-    2: "node.data.keyspace node.data.expiry node.data.eviction node.config node.config.* "
+    2: "node.data.keyspace node.data.digest node.data.expiry node.data.eviction "
+    "node.config node.config.* "
     "node.persistence node.persistence.rdb node.persistence.rdb.* node.persistence.log "
     "node.persistence.aof node.persistence.aof.manifest node.persistence.aof.reader",
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
@@ -32,7 +33,7 @@ ROWS = {
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
     "cluster.assignment "
     "cluster.migration cluster.nodesfile cluster.core",
-    11: "cluster.directives cluster.routing cluster.member cluster.commands",
+    11: "cluster.directives cluster.routing cluster.member cluster.commands cluster.commands.*",
     12: "cluster.simulation cluster.simulation.* cluster.checks",
     13: "cluster.configfile cluster.bus cluster.server cluster.client cluster.processes "
     "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer "

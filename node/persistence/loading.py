@@ -129,4 +129,4 @@ def _take_over(node: "Node", loader: Loader, resumes: bool) -> None:
     node.role.resume(id, int(offset), int(db) if db.isdigit() else 0)
     if node.log.active:
         for index, key in loader.expired:  # replicas that go on from here still have these
-            node.log.append_one(index, [b"DEL", key])
+            node.log.append_one(index, [node.deleting_word(), key])
