@@ -14,14 +14,18 @@ Data, at every turn of every node:
   primary that began this history has logged, and nobody is ahead of it;
 - `equal data at equal offsets`: nodes at one offset of one history hold the same data.
 
+Files, whenever a process starts:
+- `loaded what there was`: the data are what they were at some moment since the last start;
+- `kept what was synced`: and at no earlier moment than the last that its files were to keep.
+
 Promises to clients. Replication is asynchronous, so a write that was merely answered with OK may
 be lost by a failover, as in Redis. What is promised is this: a write whose WAIT was answered by
 every node of its shard that there is, dead or alive, survives whatever happens later, for each of
 those that could be elected has it; unless a process that still is the primary by its nodes.conf
-is started without its data, and comes to serve before it hears of a successor. A node whose data
-is in memory alone can't keep that promise, nor does Redis. So:
+is started without that write, and comes to serve before it hears of a successor. A node whose data
+is in memory alone, or saved now and then, can't keep that promise, nor does Redis. So:
 - `kept what was acknowledged`: such a write is there whenever a client then asks, and at the end,
-  if no primary of its shard was restarted so after the write was sent;
+  if no primary of its shard was restarted without it after it was sent;
 - `read what was written`: a read brings the value that was written under that key, or nothing.
 
 Once all faults have ended (`unsettled` says what is still missing): every slot has one owner whom
@@ -37,6 +41,7 @@ import attrs
 from cluster import effects as fx
 from cluster.effects import Effect
 from cluster.message import AuthAck, AuthRequest
+from cluster.simulation.past import Past, shown
 from cluster.slots import EVERY_SLOT
 from node.data.keyspace import Keyspace
 from node.node import Node
@@ -269,20 +274,91 @@ def first_difference(one: Keyspace, other: Keyspace) -> str:
 
 def _difference_of_parts(one: dict[bytes, Any], other: dict[bytes, Any]) -> str:
     for key in sorted({*one, *other}):
-        pair = _shown(one.get(key)), _shown(other.get(key))
+        pair = shown(one.get(key)), shown(other.get(key))
         if pair[0] != pair[1]:
             return f"key {key!r}: {pair[0]!r} and {pair[1]!r}"
     return ""
 
 
-def _shown(value: Any) -> Any:
-    """A value in a form that can be compared: strings have several."""
-    if isinstance(value, int):
-        return b"%d" % value
-    return bytes(value) if isinstance(value, bytearray) else value
+# --- files ----------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Saved:
+    """How far one process has got with its RDB. started, ended_ms: of the last seen.
+
+    turn: the moment at which the last turn ended. holds: that before the last save began.
+    """
+
+    started: int
+    ended_ms: int
+    turn: int
+    holds: int = 0
+
+
+@attrs.define(eq=False)
+class Files:
+    """What each machine's data have been, and what of that its files must bring back."""
+
+    pasts: dict[str, Past] = attrs.field(factory=dict)  # by place
+    _stale: dict[str, None] = attrs.field(factory=dict)  # all data were exchanged in this turn
+    _saves: dict[str, "Saved"] = attrs.field(factory=dict)
+
+    def on_load(self, process: "Process") -> None:
+        """A process has loaded its data: see what they are, and watch them from here on."""
+        place, node = process.place, process.node
+        past = self.pasts.setdefault(place, Past())
+        if process.keeps_files and past.moment:
+            found = past.find(node.keyspace)
+            demand(
+                found is not None,
+                "loaded what there was",
+                f"{place} never had what it has loaded: {past.nearest(node.keyspace)}",
+            )
+            demand(
+                found is not None and found >= past.kept,
+                "kept what was synced",
+                f"{place} has loaded what it had at moment {found} of {past.moment}, and was to "
+                f"keep {past.kept}: {past.nearest(node.keyspace)}",
+            )
+        past.begin(node.keyspace)
+        self._saves[place] = Saved(node.saves.started, node.saves.saved_at_ms, past.moment)
+        node.keyspace.listen(lambda db, key, event, kind: past.note(db, key, node.unit))
+        node.keyspace.on_reset.append(lambda db, other: self._stale.update({place: None}))
+
+    def on_turn(self, process: "Process") -> None:
+        """See what has been saved: at least what there was when the turn began that began it."""
+        place, node = process.place, process.node
+        past = self.pasts[place]
+        exchanged = self._stale.pop(place, self) is None or past.size != node.keyspace[0].size
+        if exchanged and node.loading is None:
+            past.take_in(node.keyspace)
+        saved = self._saves[place]
+        if node.saves.started != saved.started:
+            saved.started, saved.holds = node.saves.started, saved.turn
+        if node.saves.saved_at_ms != saved.ended_ms:
+            saved.ended_ms = node.saves.saved_at_ms
+            past.keep(saved.holds)
+        saved.turn = past.moment
 
 
 # --- promises to clients --------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Loss:
+    """A primary that nobody had replaced was started without some data. kept: what it had."""
+
+    slots: int
+    when: int
+    kept: dict[bytes, None] = attrs.field(repr=False)
+
+    def concerns(self, write: "Write") -> bool:
+        return (
+            self.when >= write.sent
+            and bool(self.slots >> write.slot & 1)
+            and write.key not in self.kept
+        )
 
 
 @attrs.define(eq=False)
@@ -293,18 +369,20 @@ class Promises:
     now: Callable[[], int]
     processes: "dict[str, Process]" = attrs.field(factory=dict)  # the latest by place
     kept: "dict[bytes, Write]" = attrs.field(factory=dict)
-    # When a slot's primary was last restarted without its data; by set of slots.
-    forgotten: list[tuple[int, int]] = attrs.field(factory=list)
+    losses: list[Loss] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.ledger.on_kept = self.on_kept
         self.ledger.on_read = self.on_read
 
     def on_start(self, process: "Process") -> None:
-        """A process starts, without data; see whether that breaks what was promised before."""
         self.processes[process.place] = process
+
+    def on_load(self, process: "Process") -> None:
+        """A process has loaded its data; see what that ends of what was promised before."""
         if self.is_missed(process):
-            self.forgotten.append((process.core.view.myself.slots, self.now()))
+            slots = process.core.view.myself.slots
+            self.losses.append(Loss(slots, self.now(), dict.fromkeys(process.node.keyspace[0])))
 
     def is_missed(self, process: "Process") -> bool:
         """Whether a process that is a primary by its own nodes.conf is taken for the owner of its
@@ -332,9 +410,7 @@ class Promises:
 
     def holds(self, write: "Write") -> bool:
         """Whether a write was promised to survive, and nothing has ended that promise."""
-        return write.key in self.kept and not any(
-            when >= write.sent and slots >> write.slot & 1 for slots, when in self.forgotten
-        )
+        return write.key in self.kept and not any(loss.concerns(write) for loss in self.losses)
 
     def on_read(self, write: "Write", found: bytes | None, place: str, asked: int) -> None:
         demand(
@@ -356,7 +432,7 @@ class Promises:
             for process in self.processes.values():
                 if process.core.view.myself.slots >> write.slot & 1:
                     held = process.node.keyspace[0].keys_of_part(write.slot)
-                    self.on_read(write, _shown(held.get(write.key)), process.place, self.now())
+                    self.on_read(write, shown(held.get(write.key)), process.place, self.now())
 
 
 # --- all of them ----------------------------------------------------------------------------------
@@ -368,11 +444,16 @@ class Checks:
     def __init__(self, ledger: "Ledger", now: Callable[[], int]) -> None:
         self.epochs = Epochs()
         self.histories = Histories()
+        self.files = Files()
         self.promises = Promises(ledger, now)
 
     def on_start(self, process: "Process") -> None:
         self.epochs.on_start(process)
         self.promises.on_start(process)
+
+    def on_load(self, process: "Process") -> None:
+        self.files.on_load(process)
+        self.promises.on_load(process)
 
     def on_effect(self, process: "Process", effect: Effect) -> None:
         self.epochs.on_effect(process, effect)
@@ -380,6 +461,7 @@ class Checks:
     def on_turn(self, process: "Process") -> None:
         self.epochs.on_turn(process)
         self.histories.on_turn(process)
+        self.files.on_turn(process)
 
     def now_and_then(self, processes: "Sequence[Process]") -> None:
         """What takes too long to check at every turn."""

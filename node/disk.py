@@ -203,7 +203,7 @@ class RealDisk:
 # --- its simulated twin ---------------------------------------------------------------------------
 
 
-class PowerLoss(Exception):
+class PowerLoss(BaseException):
     """The simulated machine has lost its power amid an operation."""
 
 

@@ -56,6 +56,7 @@ class Faults:
             ("kill", self._kill, 6),
             ("power loss", self._lose_power, 2),
             ("power loss in a write", self._lose_power_soon, 2),
+            ("shutdown", self._shut_down, 3),
             ("pause", self._pause, 3),
             ("slow", self._slow, 2),
             ("one-way cut", self._cut, 2),
@@ -115,6 +116,22 @@ class Faults:
             machine.disk.power = None
             if not machine.up:
                 self._restart_later(machine.process)
+
+        self._for_a_while(see)
+        return True
+
+    def _shut_down(self) -> bool:
+        """End a process in order, if it gets that far in time."""
+        name = self._one_of([name for name in self._running() if not self.world[name].paused])
+        if name is None:
+            return False
+        process = self.world[name]
+        self.world.shut_down(name)
+
+        def see() -> None:
+            if self.world[name] is process and process.alive:
+                self.world.kill(name)
+            self._restart_later(process)
 
         self._for_a_while(see)
         return True

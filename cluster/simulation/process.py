@@ -21,9 +21,11 @@ from cluster.simulation.bus import NODES_CONF, Bus, Roughness
 from cluster.simulation.connections import Connections
 from cluster.simulation.network import Network
 from cluster.simulation.timeline import Action, LocalClock
+from node.background import Done, Work
 from node.config import Config
 from node.disk import PowerLoss, SimulatedDisk
 from node.node import Node
+from node.persistence.loading import load
 from node.resp import encode_request
 
 assert commands  # importing them fills the table
@@ -31,6 +33,7 @@ assert commands  # importing them fills the table
 PORT = 6379
 BUS_PORT = PORT + BUS_OFFSET
 TICK_MS = 100
+SLOWEST_CHILD_MS = 300
 
 
 class Watcher:
@@ -39,8 +42,14 @@ class Watcher:
     def on_effect(self, process: "Process", effect: Effect) -> None:
         """The core wants this, and it is about to be done."""
 
+    def on_load(self, process: "Process") -> None:
+        """The data are there with which a process starts."""
+
     def on_turn(self, process: "Process") -> None:
         """A turn has ended; its replies are under way."""
+
+    def on_end(self, process: "Process") -> None:
+        """The process has ended by itself, as it was told to."""
 
     def on_power_loss(self, process: "Process") -> None:
         """The disk says that the power has gone, in the middle of a turn."""
@@ -52,6 +61,35 @@ class SimulatedNode(Node):
 
     def commands_processed(self) -> int:
         return 0
+
+
+@attrs.define(eq=False)
+class Forks:
+    """Children that do what they are told on the data of this moment, and are noticed later."""
+
+    process: "Process"
+    rng: Random
+    _last: int = 0
+    _running: dict[int, None] = attrs.field(factory=dict)
+
+    def run(self, work: Work, done: Done) -> int:
+        self._last += 1
+        pid = self._last
+        code = work(pid)
+        self._running[pid] = None
+
+        def ended() -> None:
+            if pid in self._running:
+                del self._running[pid]
+                done(code)
+
+        delay = self.rng.randint(1, SLOWEST_CHILD_MS)
+        timeline = self.process.network.timeline
+        timeline.after(delay, lambda: self.process.handle(ended))
+        return pid
+
+    def cancel(self, pid: int) -> None:
+        self._running.pop(pid, None)
 
 
 @attrs.define(eq=False)
@@ -92,6 +130,7 @@ class Process:
     slow_ms: int = 0
     _inbox: deque[Action] = attrs.field(factory=deque)
     _is_coming: bool = False
+    _is_ending: bool = False
     _next_tick: int = 0
     _alarm_at: int = 0
 
@@ -111,12 +150,30 @@ class Process:
         )
         self.bus = Bus(self, self.network, self.member, self.disk, self.rng, self.roughness)
         self.member.driver = self.bus
+        self.node.background = Forks(self, self.rng)
+        self.node.on_shutdown = self._end
+        self.node.saves.saves_by_itself = True
 
     def start(self) -> None:
-        """Open the ports and begin."""
+        """Load the data, open the ports and begin."""
         self.network.listen((self.ip, PORT), self, self.connections.accept)
         self.network.listen((self.ip, BUS_PORT), self, self.bus.accept)
-        self.handle(self.member.start)
+        self.handle(self._begin)
+
+    def _begin(self) -> None:
+        for _ in load(self.node, self.config.dbfilename):
+            continue
+        self.watcher.on_load(self)
+        self.member.start()
+
+    def _end(self) -> None:
+        """It was told to shut down, and has: last replies leave with the turn."""
+        self._is_ending = True
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether it writes its data to files."""
+        return bool(self.config.save)
 
     @property
     def id(self) -> str:
@@ -160,6 +217,8 @@ class Process:
         if self.alive:
             self._set_alarm()
             self.watcher.on_turn(self)
+        if self.alive and self._is_ending:
+            self.watcher.on_end(self)
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -198,7 +257,8 @@ class Process:
     # --- the operator ----------------------------------------------------------------------------
 
     def ask(self, *args: str | bytes | int) -> bytes:
-        """Run one command as a client on this very machine does; the reply's bytes."""
+        """Run one command as a client on this very machine does; the reply's bytes, b"" if there
+        is none."""
         request = [str(arg).encode() if not isinstance(arg, bytes) else arg for arg in args]
         answer: list[bytes] = []
 
@@ -209,7 +269,7 @@ class Process:
             self.node.close_session(session)
 
         self._turn(run)
-        return answer[0]
+        return answer[0] if answer else b""
 
     # --- the end ---------------------------------------------------------------------------------
 

@@ -4,6 +4,9 @@ from random import Random
 
 import attrs
 
+# How data are kept on disk: not at all, or as an RDB every two seconds.
+NONE, RDB = "none", "rdb"
+
 
 @attrs.frozen
 class Settings:
@@ -15,7 +18,7 @@ class Settings:
     to the cluster, on average. careful: who restarts processes takes care that no primary comes
     back without its data before it has been replaced, unless that takes longer than patience_ms.
     deaths_after_vote: how likely a voter dies
-    right after a vote.
+    right after a vote. persistence: what is on disk, one of those below.
     """
 
     shards: int = 3
@@ -37,6 +40,7 @@ class Settings:
     careful: bool = True
     patience_ms: int = 15_000
     deaths_after_vote: float = 0.0
+    persistence: str = NONE
 
 
 def drawn(rng: Random) -> Settings:
@@ -62,4 +66,5 @@ def drawn(rng: Random) -> Settings:
         fault_every=rng.choice((1500, 3000, 6000)),
         careful=rng.random() < 0.6,
         deaths_after_vote=rng.choice((0.0, 0.0, 0.3)),
+        persistence=rng.choice((NONE, RDB)),
     )

@@ -26,7 +26,7 @@ from cluster.message import AuthAck
 from cluster.simulation.bus import Roughness
 from cluster.simulation.network import End, Network
 from cluster.simulation.process import BUS_PORT, PORT, Process, Watcher
-from cluster.simulation.settings import Settings
+from cluster.simulation.settings import RDB, Settings
 from cluster.simulation.timeline import LocalClock, Timeline
 from cluster.simulation.trace import Trace
 from cluster.simulation.writers import Ledger, Writer
@@ -141,7 +141,7 @@ class World(Watcher):
             "cluster-report-refused": "yes" if settings.report_refused else "no",
             "cluster-allow-replica-migration": "yes" if settings.replica_migration else "no",
             "databases": 1,
-            "save": '""',
+            "save": "2 1" if settings.persistence == RDB else '""',
             "repl-diskless-sync-delay": 0,
         }
         text = "".join(f"{name} {value}\n" for name, value in directives.items())
@@ -172,6 +172,11 @@ class World(Watcher):
         process = self[name]
         process.die()
         self.network.close_all(process)
+
+    def shut_down(self, name: str) -> None:
+        """Tell a node to end in order, which may take it a while."""
+        self._note(name, "is told to shut down")
+        self.ask(name, "SHUTDOWN")
 
     def lose_power(self, name: str) -> None:
         """End a machine: what its disk was not asked to sync may be gone, and its peers hear
@@ -367,6 +372,14 @@ class World(Watcher):
 
     def on_turn(self, process: Process) -> None:
         self.checks.on_turn(process)
+
+    def on_load(self, process: Process) -> None:
+        self.checks.on_load(process)
+
+    def on_end(self, process: Process) -> None:
+        self._note(process.place, "has shut down")
+        process.die()
+        self.network.close_all(process)
 
     def on_power_loss(self, process: Process) -> None:
         self.lose_power(process.place)
