@@ -13,6 +13,7 @@ from cluster.effects import (
     FlushSlots,
     Loaded,
     SetSlot,
+    TakeSlots,
 )
 from cluster.ownership import Ownership
 from cluster.slots import lowest, members, slot_range
@@ -92,6 +93,7 @@ class Assignment:
         view, myself, slot = self.desk.view, self.desk.myself, request.slot
         if myself.is_replica:
             raise ClusterError("ERR Please use SETSLOT only with masters.")
+        self._check_stays(slot)
         if request.action == "STABLE":
             view.importing.pop(slot, None)
             view.migrating.pop(slot, None)
@@ -116,6 +118,13 @@ class Assignment:
             self._give_slot(slot, node, request.keys)
         self.desk.changed(sync=True)
 
+    def _check_stays(self, slot: int) -> None:
+        """A slot moves in one way at a time."""
+        facts = self.desk.facts
+        for slots, direction in ((facts.exported, "export"), (facts.imported, "import")):
+            if self.desk.myself.is_primary and slots >> slot & 1:
+                raise ClusterError(f"ERR Slot {direction} in progress.")
+
     def _give_slot(self, slot: int, node: Node, keys: int) -> None:
         """CLUSTER SETSLOT slot NODE id: the end of a move, on either side of it."""
         view, myself = self.desk.view, self.desk.myself
@@ -135,6 +144,18 @@ class Assignment:
             self.desk.announce = True
         if was_mine and not myself.slots and node is not myself:
             self.ownership.yield_to(node, 1 << slot)
+
+    def take_slots(self, request: TakeSlots) -> None:
+        """The end of a move of slots as a whole, on the side that they come to."""
+        view, myself = self.desk.view, self.desk.myself
+        if myself.is_replica:
+            raise ClusterError("ERR Slots can only be taken by a primary")
+        self._free_moves(request.slots)
+        view.assign(request.slots, myself)
+        # Without a greater epoch the old owner's claim would win.
+        self.ownership.bump_epoch()
+        self.desk.changed(sync=True)
+        self.desk.announce = True
 
     def loaded(self, request: Loaded) -> None:
         """Make slots and data agree after a start."""

@@ -46,6 +46,7 @@ from cluster.effects import (
     SaveConfig,
     SetConfigEpoch,
     SetSlot,
+    TakeSlots,
 )
 from cluster.election import Election
 from cluster.failure import Failure
@@ -241,6 +242,7 @@ class Core:
             SaveConfig: self._save_config,
             CountFailureReports: self._count_reports,
             PublishAll: self._speaker.publish,
+            TakeSlots: assignment.take_slots,
             Loaded: assignment.loaded,
         }
 

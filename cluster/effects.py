@@ -247,6 +247,14 @@ class PublishAll:
 
 
 @frozen
+class TakeSlots:
+    """The end of a move of slots as a whole: their owner has let go of them, and this node claims
+    them under an epoch greater than any. Result: None."""
+
+    slots: int = field(repr=to_text)
+
+
+@frozen
 class Loaded:
     """The node has loaded its data, with keys in these slots: a primary takes those that nobody
     serves and drops those that others serve. Result: None."""
@@ -269,5 +277,6 @@ Request = (
     | SaveConfig
     | CountFailureReports
     | PublishAll
+    | TakeSlots
     | Loaded
 )

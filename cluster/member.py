@@ -16,9 +16,10 @@ from cluster import effects as fx
 from cluster.core import Core
 from cluster.directives import watch
 from cluster.effects import Effect, Request
+from cluster.leftovers import deletions, held_slots
 from cluster.message import Message
 from cluster.routing import Routing
-from cluster.slots import members, slot_set
+from cluster.slotmigration.migrations import Migrations
 from node.execute import execute
 from node.node import Node
 from node.pause import FAILOVER
@@ -30,7 +31,6 @@ _LEVELS = {
     "notice": logging.INFO,
     "warning": logging.WARNING,
 }
-DROP_BATCH = 128  # keys deleted by one command
 
 
 class Driver(Protocol):
@@ -50,6 +50,8 @@ class Driver(Protocol):
 class Member:
     """Calls the core with the present facts and time, and carries out what it wants.
 
+    migrations: slots that move as a whole.
+
     The driver calls `drop_some` until it says that nothing is left to drop.
     """
 
@@ -57,6 +59,7 @@ class Member:
     core: Core
     routing: Routing
     driver: Driver = attrs.field(init=False)
+    migrations: Migrations = attrs.field(init=False)
     _epoch_ms: int = attrs.field(init=False)
     _dropping: Iterator[None] = attrs.field(factory=lambda: iter(()))
 
@@ -65,6 +68,9 @@ class Member:
         # Unix time that goes on evenly, whatever is done to the wall clock.
         self._epoch_ms = clock.wall_ms() - clock.monotonic_ms()
         self.routing.ask = self.ask
+        self.migrations = Migrations(self.node, self.routing)
+        self.migrations.run_later = self._run_later
+        self.routing.migrations = self.migrations
         watch(self.core.options, self.node.config)
 
     def now(self) -> int:
@@ -77,7 +83,8 @@ class Member:
         """The bus port is open and the data is loaded."""
         self._tell_facts()
         self._perform(self.core.start(self.now()))
-        if used := self._used_slots():
+        self.migrations.loaded()
+        if used := held_slots(self.node):
             self.ask(fx.Loaded(used))
 
     def ask(self, request: Request) -> object:
@@ -91,6 +98,7 @@ class Member:
     def tick(self) -> None:
         self._tell_facts()
         self._perform(self.core.tick(self.now()))
+        self.migrations.tick()
 
     def accept(self, peer_ip: str, local_ip: str) -> int:
         return self.core.accept(peer_ip, local_ip, self.now())
@@ -116,10 +124,7 @@ class Member:
         facts.offset = node.log.flush()
         facts.data_age = node.role.data_age_ms()
         facts.keys = sum(db.size for db in node.keyspace.databases)
-
-    def _used_slots(self) -> int:
-        db = self.node.keyspace[0]
-        return slot_set(slot for slot, part in enumerate(db.parts) if part) if db.size else 0
+        facts.exported, facts.imported = self.migrations.exported, self.migrations.imported
 
     # --- out of the core -------------------------------------------------------------------------
 
@@ -127,7 +132,9 @@ class Member:
         for effect in effects:
             self._carry_out(effect)
         if self.routing.refresh():
+            self.node.slot_stats.serve(self.core.view.serving.slots)
             self._send_away()
+            self.migrations.view_changed()
 
     def _carry_out(self, effect: Effect) -> None:
         node, driver = self.node, self.driver
@@ -174,20 +181,13 @@ class Member:
 
     def _drop(self, slots: int) -> None:
         """Delete the keys of slots that are served elsewhere, a slice at a time."""
-        db = self.node.keyspace[0]
-        held = [slot for slot in members(slots) if db.keys_of_part(slot)] if db.size else []
-        if held:
-            self._dropping = itertools.chain(self._dropping, self._deletions(held))
+        if held := slots & held_slots(self.node):
+            self._run_later(deletions(self.node, self.core.view, held))
 
-    def _deletions(self, slots: list[int]) -> Iterator[None]:
-        session, view = self.node.internal_session(), self.core.view
-        for slot in slots:
-            keys = list(self.node.keyspace[0].keys_of_part(slot))
-            for i in range(0, len(keys), DROP_BATCH):
-                if view.owner[slot] is view.myself:
-                    break
-                execute(self.node, session, [b"UNLINK", *keys[i : i + DROP_BATCH]])
-                yield
+    def _run_later(self, steps: Iterator[None]) -> None:
+        """Do this after what is to be dropped already."""
+        self._dropping = itertools.chain(self._dropping, steps)
+        self.driver.wake()
 
     def drop_some(self, budget_ms: int = 5) -> bool:
         """Go on dropping for a while; whether there may be more to do."""

@@ -21,7 +21,7 @@ from cluster.effects import (
 )
 from cluster.gossip import Gossip
 from cluster.message import Header
-from cluster.slots import EVERY_SLOT, members
+from cluster.slots import EVERY_SLOT, ranges
 from cluster.speaker import Speaker
 from cluster.view import FAIL, MIGRATE_TO, PFAIL, Node
 
@@ -144,10 +144,11 @@ class Ownership:
         desk, view = self.desk, self.desk.view
         for node in view.order:
             if not view.same_shard(node, claimer):
-                for slot in members(node.slots & taken):
+                for first, last in ranges(node.slots & taken):
+                    which = f"Slot {first}" if first == last else f"Slot range [{first}, {last}]"
                     desk.log(
                         "notice",
-                        f"Slot {slot} is migrated from node {node.label} in shard "
+                        f"{which} is migrated from node {node.label} in shard "
                         f"{node.shard_id} to node {claimer.label} in shard {claimer.shard_id}.",
                     )
         mine = view.myself.slots & taken

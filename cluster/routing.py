@@ -10,6 +10,7 @@ Source: https://valkey.io/topics/cluster-spec/, and the words of valkey-server 9
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -23,6 +24,9 @@ from node.data.keyspace import Database
 from node.replies import ReplyError
 from node.session import Session, session_gate
 from node.transaction import keys_of
+
+if TYPE_CHECKING:
+    from cluster.slotmigration.migrations import Migrations
 
 CROSS_SLOT = ReplyError(b"CROSSSLOT Keys in request don't hash to the same slot")
 TRY_AGAIN = ReplyError(b"TRYAGAIN Multiple keys request during rehashing of slot")
@@ -52,6 +56,7 @@ class Routing:
     """The topology of one node of a cluster; `view` belongs to its core.
 
     ask: gives a request to the core and has its effects carried out; the member sets it.
+    migrations: slots that move as a whole; the member sets that, too.
     """
 
     view: View
@@ -59,6 +64,7 @@ class Routing:
     traffic: Traffic = attrs.field(factory=Traffic)
     mine: bytearray = attrs.field(factory=lambda: bytearray(SLOTS))
     ask: Callable[[Request], object] = attrs.field(init=False)
+    migrations: "Migrations" = attrs.field(init=False)
     _seen: tuple[object, ...] = ()
 
     clustered = True

@@ -409,6 +409,8 @@ def _muted(session: Session, value: Any) -> Any:
     """What is left of a reply under CLIENT REPLY OFF or SKIP."""
     if type(value) is Wait:
         return value
+    if type(value) is ReplyError and session.on_error is not None:
+        session.on_error(value)
     if session.reply_mode == REPLY_SKIP_NEXT:  # set by this very command
         session.reply_mode = REPLY_SKIP
     elif session.reply_mode == REPLY_SKIP:

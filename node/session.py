@@ -79,6 +79,8 @@ class Session:
     no_touch: bool = False
     internal: bool = False  # expiry, loading: not a client at all
     from_primary: bool = False  # the primary's stream, which is logged as it came
+    imports: bool = False  # it is another node that moves slots here
+    on_error: Callable[[ReplyError], None] | None = None  # who gets no replies has failed
     replica: Any = None  # node.replication.primary.Replica once it said REPLCONF or PSYNC
     capabilities: frozenset[bytes] = frozenset()  # CLIENT CAPA
     last_row: Any = None  # of the command it ran last

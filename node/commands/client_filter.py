@@ -81,6 +81,7 @@ def flags(session: Session) -> bytes:
         (b"O", session.id in session.node.observe.monitors),
         (b"S", session.kind == REPLICA),
         (b"M", session.kind == PRIMARY),
+        (b"i", session.imports),
         (b"P", session.kind == PUBSUB),
         (b"x", session.transaction is not None),
         (b"b", session.waiting is not None),

@@ -77,6 +77,7 @@ class Keyspace:
     place, or None.
     watched_since_ms: since when accesses of keys are noted, None before; see `watch_accesses`.
     noting: whether they are just now; a client may ask not to count.
+    hidden: parts whose keys are not to be seen yet; see `hide`.
     """
 
     databases: "list[Database]" = attrs.field(init=False)
@@ -100,6 +101,8 @@ class Keyspace:
     limits: Any = None
     routed: bytes | None = None
     routed_part: int = 0
+    hidden: frozenset[int] = frozenset()
+    _postponed: "list[tuple[Database, bytes]]" = attrs.field(factory=list)
     _listeners: tuple[ChangeListener, ...] = ()
 
     def __attrs_post_init__(self) -> None:
@@ -128,6 +131,16 @@ class Keyspace:
     def _tell(self, db: "Database", key: bytes, event: bytes, kind: int) -> None:
         for listener in self._listeners:
             listener(db, key, event, kind)
+
+    def hide(self, parts: Iterable[int]) -> None:
+        """From here on these parts, and no others, seem empty to whoever counts or lists keys, and
+        nothing in them expires: they are on their way here."""
+        self.hidden = frozenset(parts)
+        postponed, self._postponed = self._postponed, []
+        for db, key in postponed:
+            for deadlines in (db.expires, db.field_expires):
+                if key in deadlines:
+                    deadlines.arm(key, deadlines[key])
 
     def flush(self) -> int:
         """Drop everything; the number of keys dropped."""
@@ -351,17 +364,32 @@ class Database:
         keyspace = self.keyspace
         if self.expires[key] > keyspace.now_ms or keyspace.expiry == KEEP:
             return False
+        if keyspace.hidden and self.is_hidden(key):
+            return False
         if keyspace.expiry == EXPIRE:
             self.expire_now(key)
         return True
 
     def expire_now(self, key: bytes) -> None:
         """Delete a key because its time has come."""
+        if self.keyspace.hidden and self.postpones(key):
+            return
         self.keyspace.expired += 1
         if self.keyspace.on_expired is not None:
             self.keyspace.on_expired(self, key)
         else:
             self.drop(key)
+
+    def is_hidden(self, key: bytes) -> bool:
+        """Whether the key's part is hidden."""
+        return self.keyspace.part_of(key) in self.keyspace.hidden
+
+    def postpones(self, key: bytes) -> bool:
+        """Whether what has come due of a key has to wait until its part is hidden no more."""
+        if not self.is_hidden(key):
+            return False
+        self.keyspace._postponed.append((self, key))
+        return True
 
     def arm_fields(self, key: bytes, value: Hash) -> None:
         """Have the hash at a key looked after: some of its fields have got deadlines."""
@@ -401,15 +429,20 @@ class Database:
     # --- many keys -------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self.size
+        hidden = self.keyspace.hidden
+        return self.size - sum(len(self.parts[part]) for part in hidden) if hidden else self.size
 
     def __iter__(self) -> Iterator[bytes]:
         """Every key, those whose time has come included; do not change anything meanwhile."""
-        return itertools.chain.from_iterable(self.parts)
+        hidden = self.keyspace.hidden
+        if not hidden:
+            return itertools.chain.from_iterable(self.parts)
+        shown = (part for number, part in enumerate(self.parts) if number not in hidden)
+        return itertools.chain.from_iterable(shown)
 
     def keys_of_part(self, part: int) -> dict[bytes, Value]:
         """The keys of one part (in a cluster: of one slot) with their values; do not change it."""
-        return self.parts[part]
+        return _EMPTY if part in self.keyspace.hidden else self.parts[part]
 
     def drop_part(self, part: int) -> int:
         """Drop the keys of one part; how many there were."""
@@ -433,7 +466,7 @@ class Database:
         if cursor >= PARTS:
             return 0, []
         while cursor < PARTS:
-            keys.extend(self.parts[cursor])
+            keys.extend(self.keys_of_part(cursor))
             cursor += 1
             if len(keys) >= count:
                 break
@@ -441,14 +474,15 @@ class Database:
 
     def random_key(self) -> bytes | None:
         """Some key, all but equally likely; None in an empty database."""
-        if not self.size:
+        size = len(self)
+        if not size:
             return None
         rng = self.keyspace.random
-        if self.size < _FEW:
-            return next(itertools.islice(self, rng.randrange(self.size), None))
-        most = max(8, 4 * self.size // PARTS)
-        for _ in range(64 * PARTS // min(self.size, PARTS)):
-            part = self.parts[rng.randrange(PARTS)]
+        if size < _FEW:
+            return next(itertools.islice(self, rng.randrange(size), None))
+        most = max(8, 4 * size // PARTS)
+        for _ in range(64 * PARTS // min(size, PARTS)):
+            part = self.keys_of_part(rng.randrange(PARTS))
             # Taking a part in proportion to its keys makes every key as likely as any other.
             if part and rng.randrange(most) < len(part):
                 return next(itertools.islice(part, rng.randrange(len(part)), None))

@@ -1,0 +1,43 @@
+"""Keys of slots that are not served here: deleted a few at a time, beside the node's other work."""
+
+from collections.abc import Iterator
+
+from cluster.slots import members
+from cluster.view import View
+from node.data.keyspace import Database
+from node.execute import execute
+from node.node import Node
+from node.session import Session
+
+BATCH = 128  # keys deleted by one command
+
+
+def deletions(node: Node, view: View, slots: int, *, hidden: bool = False) -> Iterator[None]:
+    """Delete the keys of those slots that are not this node's, a batch at a step.
+
+    hidden: those of slots that are on their way here, too; else they are left alone.
+    """
+    session = node.internal_session()
+    for slot in members(slots & ~view.myself.slots):
+        for db in node.keyspace.databases:
+            keys = list(db.parts[slot])
+            for i in range(0, len(keys), BATCH):
+                comes = not hidden and slot in node.keyspace.hidden
+                if comes or view.owner[slot] is view.myself:
+                    break
+                _delete(session, db, keys[i : i + BATCH])
+                yield
+
+
+def _delete(session: Session, db: Database, keys: list[bytes]) -> None:
+    session.db = db
+    execute(session.node, session, [b"UNLINK", *keys])
+
+
+def held_slots(node: Node) -> int:
+    """The slots of which there are keys here."""
+    return sum(
+        1 << slot
+        for slot in range(len(node.keyspace[0].parts))
+        if any(db.parts[slot] for db in node.keyspace.databases if db.size)
+    )

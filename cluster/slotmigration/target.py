@@ -1,0 +1,108 @@
+"""The target's end of a migration: a client that writes to slots which are not served here.
+
+Its commands run as any client's do, except that no gate holds them up, and that an error ends the
+migration. It gets no replies, but words of ours.
+"""
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from cluster.slotmigration import jobs
+from cluster.slotmigration.jobs import Job, JobFailure
+from cluster.slotmigration.source import word
+from node.replies import ReplyError
+from node.session import REPLY_OFF, Session, session_gate
+
+if TYPE_CHECKING:
+    from cluster.slotmigration.migrations import Migrations
+
+REPLICAS_MS = 2000  # how long the target's replicas may take to have everything
+CLOSED = (
+    "Connection lost to source. Check CLUSTER GETSLOTMIGRATIONS on the source node for more "
+    "information."
+)
+
+
+@attrs.define(eq=False)
+class Import:
+    """session: the source's connection."""
+
+    migrations: "Migrations"
+    job: Job
+    session: Session
+    _needed: int | None = None  # the offset that replicas must have, once writes are held back
+    _asked_ms: int = 0
+
+    def take_over(self) -> None:
+        """From here on the client is the source."""
+        session = self.session
+        session.push_encoded(b"+OK\r\n")
+        session.internal = True
+        session.imports = True
+        session.reply_mode = REPLY_OFF
+        session.gate = session_gate(session)
+        session.on_error = self._on_error
+        session.on_close = lambda _: self.migrations.fail(self.job, CLOSED)
+
+    def say(self, name: str) -> None:
+        """Send a word."""
+        self.session.push_encoded(word(name))
+
+    def close(self) -> None:
+        session = self.session
+        session.on_close = session.on_error = None
+        if not session.dropped:
+            session.drop()
+
+    def _on_error(self, error: ReplyError) -> None:
+        text = error.text.decode("latin-1")
+        self.migrations.fail(self.job, jobs.REFUSED, f"the source's command ended in: {text}")
+
+    # --- what the source says --------------------------------------------------------------------
+
+    def hear(self, name: str) -> None:
+        """A word of the source."""
+        migrations, job = self.migrations, self.job
+        migrations.heard(job, name)
+        try:
+            after = job.hear(name)
+        except JobFailure as failure:
+            migrations.fail(job, str(failure))
+            return
+        if after == jobs.FAILOVER_REQUESTED:
+            self._wait_for_replicas()
+        elif after != job.state:
+            migrations.move(job, after)
+            self._act(after)
+
+    def _act(self, state: str) -> None:
+        if state == jobs.WAITING_FOR_PAUSED:
+            self.say("REQUEST-PAUSE")
+        elif state == jobs.GRANTED:
+            self.migrations.claim(self.job)
+
+    # --- what was acknowledged must survive the target, too --------------------------------------
+
+    def _wait_for_replicas(self) -> None:
+        """The source waits for us: let those replicas that keep up have everything first."""
+        if self._needed is not None:
+            self.migrations.fail(self.job, jobs.UNEXPECTED)
+            return
+        node = self.migrations.node
+        node.role.primary.ask_acks()
+        self._needed, self._asked_ms = node.log.flush(), node.now_ms
+
+    def after_log(self) -> None:
+        """A turn has ended: perhaps the replicas have said that they have it all."""
+        needed = self._needed
+        if needed is None or self.job.state != jobs.WAITING_FOR_PAUSED:
+            return
+        node = self.migrations.node
+        primary = node.role.primary
+        waits = primary.count_acknowledged(needed) < sum(
+            replica.streams() for replica in primary.replicas
+        )
+        if not waits or node.now_ms - self._asked_ms > REPLICAS_MS:
+            self.migrations.move(self.job, jobs.FAILOVER_REQUESTED)
+            self.say("REQUEST-FAILOVER")
