@@ -3,9 +3,11 @@
 Votes and epochs, at every effect of every core:
 - `one vote per epoch`: a node that has voted never votes again in that epoch, not for the same
   candidate either, and not after a crash: that is why Save comes before a vote;
-- `elected by a majority`: who is promoted has the votes of a majority of the voters it knows;
+- `elected by a majority`: who is promoted has the votes of a majority of the voters it knows,
+  unless it was told to take over;
 - `one winner per epoch`: no epoch is won twice;
-- `one owner per slot and epoch`: no two nodes ever claim a slot under one config epoch;
+- `one owner per slot and epoch`: no two nodes ever claim a slot under one config epoch, unless
+  somebody took that epoch without asking, as TAKEOVER, SETSLOT and a collision let it;
 - `epochs don't go back`: a node's current epoch never falls while it runs, and a restart
   remembers the epochs of its votes, its elections and its claims.
 
@@ -33,6 +35,7 @@ all agree on, the cluster is up everywhere, replicas are linked, and equal to th
 offset and data.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +55,11 @@ if TYPE_CHECKING:
     from cluster.simulation.writers import Ledger, Write
 
 
-class Violation(AssertionError):
-    """A rule was broken."""
+_UNASKED = re.compile(r"(?:New configEpoch|.*collision.* configEpoch) set to (\d+)", re.DOTALL)
+
+
+class Violation(BaseException):
+    """A rule was broken. No part of a node may catch it, so it is no Exception."""
 
     def __init__(self, rule: str, what: str) -> None:
         super().__init__(f"{rule}: {what}")
@@ -87,6 +93,8 @@ class Epochs:
     winners: dict[int, str] = attrs.field(factory=dict)
     claims: dict[int, dict[str, int]] = attrs.field(factory=dict)  # config epoch: node: slots
     current: "dict[Process, int]" = attrs.field(factory=dict)
+    unasked: dict[int, None] = attrs.field(factory=dict)  # taken without votes
+    _taking_over: "dict[Process, None]" = attrs.field(factory=dict)
     _seen: "dict[Process, tuple[int, int]]" = attrs.field(factory=dict)
 
     def promise(self, node_id: str) -> Promise:
@@ -120,6 +128,10 @@ class Epochs:
                 promise.asked = max(promise.asked, message.header.current_epoch)
             case fx.Event(kind="promoted"):
                 self._on_promotion(process, int(effect.detail))
+            case fx.Log(text=text) if text.startswith("Taking over the primary"):
+                self._taking_over[process] = None
+            case fx.Log(text=text) if taken := _UNASKED.match(text):
+                self.unasked[int(taken[1])] = None
 
     def _on_vote(self, process: "Process", candidate: str, epoch: int) -> None:
         votes = self.votes.setdefault(epoch, {})
@@ -133,6 +145,9 @@ class Epochs:
         self.promise(process.id).voted = epoch
 
     def _on_promotion(self, process: "Process", epoch: int) -> None:
+        if self._taking_over.pop(process, self) is None:
+            self.unasked[epoch] = None
+            return
         view = process.core.view
         votes = sum(vote == process.id for vote in self.votes.get(epoch, {}).values())
         demand(
@@ -166,7 +181,7 @@ class Epochs:
         claims = self.claims.setdefault(epoch, {})
         for node_id, others in claims.items():
             demand(
-                node_id == process.id or not others & slots,
+                node_id == process.id or not others & slots or epoch in self.unasked,
                 "one owner per slot and epoch",
                 f"{process.place} and {node_id} claim the same slots under epoch {epoch}",
             )

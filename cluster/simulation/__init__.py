@@ -6,6 +6,7 @@
     connections clients and replication: the node's driver
     process     a node, its core and these drivers: one run of a server program
     writers     clients that write unique values, and the ledger of what they were told
+    past        what a machine's data have been, and which of that its files must bring back
     trace       what happened: a digest of everything, lines for people
     settings    what a run is like; a seed draws it
     world       machines and the story that is told of them

@@ -62,6 +62,9 @@ class LocalClock:
         now = self.timeline.now
         return now + (now - START_MS) * self.drift_ppm // 1_000_000
 
+    def monotonic_ns(self) -> int:
+        return self.monotonic_ms() * 1_000_000
+
     def when(self, monotonic_ms: int) -> int:
         """The true time at which this clock's monotonic time will have come."""
         moment = monotonic_ms - (monotonic_ms - START_MS) * self.drift_ppm // 1_000_000

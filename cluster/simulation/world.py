@@ -20,7 +20,7 @@ import attrs
 import hiredis
 
 from cluster import effects as fx
-from cluster.checks import Checks
+from cluster.checks import Checks, demand
 from cluster.effects import Effect
 from cluster.message import AuthAck
 from cluster.simulation.bus import Roughness
@@ -243,7 +243,9 @@ class World(Watcher):
         """The reply of a node to one command, given on its own machine."""
         reader = hiredis.Reader()
         reader.feed(self[name].ask(*args))
-        return reader.gets()
+        reply = reader.gets()
+        demand("internal error" not in str(reply), "no failure", f"{name} on {args}: {reply}")
+        return reply
 
     # --- time ------------------------------------------------------------------------------------
 

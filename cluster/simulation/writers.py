@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import hiredis
 
+from cluster.checks import demand
 from cluster.simulation.network import Address, Attempt, End, Network
 from cluster.simulation.timeline import Action
 from cluster.slots import key_slot
@@ -280,4 +281,6 @@ def _refusal(replies: Replies) -> list[str]:
     if replies is None:
         return ["lost"]
     errors = [str(reply) for reply in replies if isinstance(reply, hiredis.ReplyError)]
+    for error in errors:
+        demand("internal error" not in error, "no failure", error)
     return errors[0].split() if errors else []

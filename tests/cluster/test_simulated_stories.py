@@ -1,0 +1,285 @@
+"""Stories of small simulated clusters: what is done to them, and what must come of it.
+
+Whatever else happens meanwhile is checked by cluster.checks. Some leave a transcript of what the
+nodes did, in tests/cluster/transcripts; WRITE_TRANSCRIPTS=1 writes it anew.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.simulation.settings import RDB, Settings
+from cluster.simulation.world import World
+from tests.cluster.stories import acknowledged_since, check_transcript, finish, made_world
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """What all the nodes log would be many times what they do."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def world() -> World:
+    """Three primaries p1 p2 p3 with a replica each, r1 r2 r3, and two clients that write."""
+    return made_world()
+
+
+def test_a_killed_primary_is_replaced_at_once_and_comes_back_as_a_replica(world):
+    before = world.timeline.elapsed
+    world.kill("p1")
+    took = world.run(until=world.promoted("r1"))
+    assert took < 300
+    world.run(1000)
+    world.restart("p1")
+    world.run(until=world.follows("p1", "r1"))
+    world.run(1000)
+    assert world.checks.promises.kept
+    finish(world)
+    check_transcript(world, "world-kill", before)
+
+
+def test_a_stopped_primary_is_replaced_after_the_node_timeout_and_acknowledges_nothing_then(world):
+    world.pause("p1")
+    took = world.run(until=world.promoted("r1"))
+    assert 1000 <= took <= 3000
+    world.run(500)
+    woken = world.timeline.now
+    world.resume("p1")
+    world.run(until=world.follows("p1", "r1"))
+    world.run(2000)
+    assert not acknowledged_since(world, woken, "p1")
+    assert acknowledged_since(world, woken, "r1")
+    finish(world)
+
+
+def test_a_primary_in_a_minority_stops_serving_and_rejoins_when_it_is_healed(world):
+    before = world.timeline.elapsed
+    world.part(["p1", "c1"])
+    parted = world.timeline.now
+    world.run(until=world.promoted("r1"))
+    world.run(until=lambda: not world.view("p1").ok)
+    assert world.timeline.now - parted <= 2500
+    stopped = world.timeline.now
+    answer = world.ask("p1", "SET", "{06S}", "1")  # slot 0
+    assert str(answer).startswith("CLUSTERDOWN")
+    world.run(2000)
+    assert not acknowledged_since(world, stopped, "p1")
+    assert acknowledged_since(world, stopped, "r1")
+    world.mend()
+    world.run(until=world.follows("p1", "r1"))
+    finish(world)
+    check_transcript(world, "world-partition", before)
+
+
+def test_all_are_killed_and_restarted(world):
+    before = world.timeline.elapsed
+    for name in world.machines:
+        world.kill(name)
+    world.run(500)
+    for name in world.machines:
+        world.restart(name)
+    world.run(until=world.settled)
+    for i in "123":
+        assert world.view(f"p{i}").myself.is_voter, "nobody has replaced anybody"
+        assert world.follows(f"r{i}", f"p{i}")()
+    finish(world)
+    check_transcript(world, "world-restart", before)
+
+
+def test_nobody_can_be_replaced_without_a_majority_until_one_is_back(world):
+    for name in ("p1", "p2"):
+        world.kill(name)
+    world.run(8000)
+    assert not any(world.view(f"r{i}").myself.is_primary for i in "12")
+    assert not world.view("p3").ok
+    world.restart("p2")
+    world.run(until=world.promoted("r1"))
+    world.restart("p1")
+    finish(world)
+
+
+def test_what_nobody_synced_may_be_gone_after_a_loss_of_power_but_no_vote():
+    world = made_world(node_timeout=500, report_refused=False)
+    world.kill("p1")
+    world.run(until=world.promoted("r1"))
+    voter = "p2" if world.view("p2").last_vote_epoch else "p3"
+    epoch = world.view(voter).last_vote_epoch
+    assert epoch
+    world.lose_power(voter)
+    world.run(100)
+    world.restart(voter)
+    assert world.view(voter).last_vote_epoch == epoch
+    world.restart("p1")
+    finish(world)
+
+
+def test_a_node_whose_disk_knows_only_itself_is_met_again():
+    world = World(7, Settings())
+    world.form()
+    world.lose_power("p2")
+    world.run(100)
+    world.restart("p2")
+    assert len(world.view("p2").order) == 1, "nobody had asked for more to be synced"
+    finish(world)
+
+
+def test_a_direction_that_is_cut_parts_nodes_as_well(world):
+    for other in ("p2", "p3", "r1", "r2", "r3"):
+        world.cut("p1", other)
+    world.run(until=world.promoted("r1"))
+    world.run(3000)
+    deposed = world.timeline.now
+    world.run(2000)
+    assert not acknowledged_since(world, deposed, "p1")
+    world.mend()
+    finish(world)
+
+
+def test_a_ping_that_got_lost_is_repeated_though_the_other_side_goes_on_talking(world):
+    """Without that the other one would be suspected for ever: it owes an answer to nothing."""
+    world.roughness.lost = 1.0
+    for end in list(world.network.ends):
+        if end.owner is world["p1"] and end.other.owner is world["p2"]:
+            world.break_connection(end)
+    seen = world.view("p1").nodes[world["p2"].id]
+    world.run(until=lambda: seen.suspected)
+    world.roughness.lost = 0.0
+    world.run(3000, until=lambda: not seen.suspected)
+    finish(world)
+
+
+def test_a_failover_by_hand_loses_nothing_that_was_acknowledged(world):
+    before = world.timeline.elapsed
+    written = [w for w in world.ledger.writes.values() if w.acknowledged]
+    assert world.ask("r2", "CLUSTER", "FAILOVER") == b"OK"
+    world.run(until=world.promoted("r2"))
+    world.run(until=world.follows("p2", "r2"))
+    world.run(1000)
+    held = {key for process in world.processes for key in process.node.keyspace[0]}
+    assert {w.key for w in written} <= held
+    finish(world)
+    check_transcript(world, "world-failover", before)
+
+
+def test_forced_a_replica_does_not_wait_for_its_primary(world):
+    """FORCE: for when the primary is out of reach, though nobody holds it for failed."""
+    before = world.timeline.elapsed
+    for one, other in (("p1", "r1"), ("r1", "p1")):
+        world.cut(one, other)
+    assert world.ask("r1", "CLUSTER", "FAILOVER", "FORCE") == b"OK"
+    assert world.run(until=world.promoted("r1")) < 200
+    world.run(until=lambda: world.view("p1").myself.is_replica)
+    world.mend()
+    world.run(until=world.follows("p1", "r1"))
+    finish(world)
+    check_transcript(world, "world-force", before)
+
+
+def test_by_takeover_two_replicas_bring_back_a_cluster_without_a_majority(world):
+    """TAKEOVER asks nobody: there is nobody left to be asked."""
+    before = world.timeline.elapsed
+    for name in ("p1", "p2"):
+        world.kill(name)
+    world.run(until=lambda: not world.view("p3").ok)
+    for name in ("r1", "r2"):
+        assert world.ask(name, "CLUSTER", "FAILOVER", "TAKEOVER") == b"OK"
+    world.run(until=lambda: all(world.promoted(name)() for name in ("r1", "r2", "p3")))
+    epochs = [world.view(name).myself.config_epoch for name in ("r1", "r2", "p3")]
+    assert len(set(epochs)) == 3
+    for name in ("p1", "p2"):
+        world.restart(name)
+    finish(world)
+    assert world.follows("p1", "r1")() and world.follows("p2", "r2")()
+    check_transcript(world, "world-takeover", before)
+
+
+def test_an_orphaned_primary_is_given_a_replica_that_another_can_spare():
+    world = made_world(replicas=2, replica_migration=True, report_refused=False)
+    before = world.timeline.elapsed
+    mine = [name for name in world.machines if world.follows(name, "p1")()]
+    for name in mine:
+        world.kill(name)
+    took = world.run(until=lambda: _followers(world, "p1"))
+    assert took > 5000, "it might have been a restart"
+    (guest,) = _followers(world, "p1")
+    world.run(1000)
+    assert world.follows(guest, "p1")()
+    for name in mine:
+        world.restart(name)
+    finish(world)
+    check_transcript(world, "world-orphan", before)
+
+
+def _followers(world: World, primary: str) -> list[str]:
+    """Who is alive and has that node for its primary."""
+    nodes = {process.place: process.core.view.myself.primary for process in world.processes}
+    return [place for place, node in nodes.items() if node and world.name_of(node.id) == primary]
+
+
+def test_a_stale_primary_that_hears_of_its_successor_from_others_serves_nothing(world):
+    """UPDATE: the one that replaced it is out of its reach."""
+    before = world.timeline.elapsed
+    world.kill("p1")
+    world.run(until=world.promoted("r1"))
+    for one, other in (("p1", "r1"), ("r1", "p1")):
+        world.cut(one, other)
+    world.restart("p1")
+    back = world.timeline.now
+    world.run(until=lambda: world.view("p1").myself.is_replica)
+    assert world.timeline.now - back < 1000
+    world.run(2000)
+    assert not acknowledged_since(world, back, "p1")
+    world.mend()
+    world.run(until=world.follows("p1", "r1"))
+    finish(world)
+    check_transcript(world, "world-stale-primary", before)
+
+
+def test_two_that_took_one_epoch_behind_a_partition_part_when_they_meet(world):
+    before = world.timeline.elapsed
+    world.part(["p2", "r2", "c1"])
+    world.part(["p3", "r3", "c2"])
+    world.run(3000)
+    for name in ("r2", "r3"):
+        assert world.ask(name, "CLUSTER", "FAILOVER", "TAKEOVER") == b"OK"
+    world.run(until=lambda: all(world.view(name).myself.is_primary for name in ("r2", "r3")))
+    ours = [world.view(name).myself for name in ("r2", "r3")]
+    assert ours[0].config_epoch == ours[1].config_epoch
+    world.mend()
+    world.run(until=lambda: ours[0].config_epoch != ours[1].config_epoch)
+    finish(world)
+    check_transcript(world, "world-collision", before)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_a_replica_that_was_shut_down_goes_on_where_its_file_ends():
+    world = made_world(persistence=RDB)
+    before = world.timeline.elapsed
+    world.shut_down("r1")
+    world.run(until=lambda: not world.machines["r1"].up)
+    world.run(1000)
+    world.restart("r1")
+    assert len(world["r1"].node.keyspace[0]), "it has what it had"
+    world.run(until=world.follows("r1", "p1"))
+    assert world["p1"].node.observe.partial_syncs == 1
+    finish(world)
+    check_transcript(world, "world-shutdown", before)
+
+
+def test_after_a_loss_of_power_a_replica_goes_on_from_its_last_save():
+    world = made_world(persistence=RDB)
+    world.run(3000)
+    world.lose_power("r1")
+    world.run(500)
+    world.restart("r1")
+    loaded = world["r1"].node.log.offset
+    assert 0 < loaded < world["p1"].node.log.offset
+    world.run(until=world.follows("r1", "p1"))
+    assert world["p1"].node.observe.partial_syncs == 1
+    finish(world)
