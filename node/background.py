@@ -11,6 +11,11 @@ Work = Callable[[int], int]
 Done = Callable[[int], None]
 """Given that code, or the negative number of the signal that ended the work."""
 
+Call = Callable[[], None]
+"""May raise OSError."""
+Called = Callable[[OSError | None], None]
+"""Given that error, if there was one."""
+
 
 class Background(Protocol):
     """A driver."""
@@ -26,6 +31,13 @@ class Background(Protocol):
         """End the work at once; nobody is told that it is done."""
         ...
 
+    def call(self, call: Call, done: Called) -> None:
+        """Make a call that does nothing but wait, for the disk, after all those before it.
+
+        `done` is called between begin_turn and end_turn, or before `call` returns.
+        """
+        ...
+
 
 class AtOnce:
     """Does the work on the spot, and is done before `run` returns."""
@@ -36,3 +48,11 @@ class AtOnce:
 
     def cancel(self, pid: int) -> None:
         """Nothing is ever under way."""
+
+    def call(self, call: Call, done: Called) -> None:
+        error = None
+        try:
+            call()
+        except OSError as failure:
+            error = failure
+        done(error)

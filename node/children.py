@@ -1,14 +1,15 @@
-"""[trio] Work in the background, each piece in a forked child."""
+"""[trio] Work in the background: each piece in a forked child; calls that wait, in a thread."""
 
 import os
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from node import child
-from node.background import Done, Work
+from node.background import AtOnce, Call, Called, Done, Work
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -20,6 +21,7 @@ class Children:
 
     node: "Node"
     _done: dict[int, Done] = attrs.field(factory=dict)
+    _calls: deque[tuple[Call, Called]] = attrs.field(factory=deque)
     _nursery: trio.Nursery | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -62,3 +64,25 @@ class Children:
     def cancel(self, pid: int) -> None:
         if self._done.pop(pid, None) is not None:
             child.reap(pid, kill=True)
+
+    def call(self, call: Call, done: Called) -> None:
+        if self._nursery is None:
+            AtOnce().call(call, done)
+            return
+        self._calls.append((call, done))
+        if len(self._calls) == 1:
+            self._nursery.start_soon(self._make_calls)
+
+    async def _make_calls(self) -> None:
+        """One after the other, in the order in which they came."""
+        while self._calls:
+            call, done = self._calls[0]
+            error = None
+            try:
+                await trio.to_thread.run_sync(call)
+            except OSError as failure:
+                error = failure
+            self._calls.popleft()
+            self.node.begin_turn()
+            done(error)
+            self.node.end_turn()

@@ -101,7 +101,7 @@ def replace_by_way_of(
     if disk.exists(temporary):
         disk.remove(temporary)
     try:
-        _write(disk, temporary, pieces, sync_every)
+        write_pieces(disk, temporary, pieces, sync_every)
         disk.rename(temporary, name)
     except OSError:
         with contextlib.suppress(OSError):
@@ -110,7 +110,8 @@ def replace_by_way_of(
     disk.sync_directory(os.path.dirname(name) or ".")
 
 
-def _write(disk: Disk, name: str, pieces: Iterable[bytes], sync_every: int) -> None:
+def write_pieces(disk: Disk, name: str, pieces: Iterable[bytes], sync_every: int = 0) -> None:
+    """Append pieces to a file and sync it; `sync_every` as for `replace_by_way_of`."""
     file = disk.append_to(name)
     unsynced = 0
     try:
@@ -139,7 +140,7 @@ class _RealAppender:
                 done += os.write(self._fd, left[done:])
 
     def sync(self) -> None:
-        os.fsync(self._fd)
+        os.fdatasync(self._fd)  # with the file's size, if that has changed
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)

@@ -64,7 +64,7 @@ def node_gate(node: "Node") -> int:
         flags |= ANY
     if node.scripting.is_busy():
         flags |= ANY
-    if node.saves.forbids_writes():
+    if not_stored(node) is not None:
         flags |= ANY  # PING too
     if node.is_replica() or node.lacks_replicas():
         flags |= WRITE
@@ -155,8 +155,20 @@ def abort(session: Session, error: ReplyError) -> ReplyError:
 
 def _saving(node: "Node", row: Row, flags: int) -> None:
     """What can't be saved is not to be written; a PING tells that, so that health checks see it."""
-    if (flags & WRITE or row.name == b"ping") and node.saves.forbids_writes():
-        raise NOT_SAVED
+    refusal = not_stored(node)
+    if refusal is None:
+        return
+    if flags & WRITE or row.name == b"ping":
+        raise refusal
+    if flags & (READONLY | MAY_REPLICATE) and node.aof.forbids_reads():
+        raise refusal
+
+
+def not_stored(node: "Node") -> ReplyError | None:
+    """Why nothing may be changed, as it can't be kept; None if it can."""
+    if node.saves.forbids_writes():
+        return NOT_SAVED
+    return node.aof.refusal() if node.aof.forbids_writes() else None
 
 
 def _writing(node: "Node", flags: int) -> None:

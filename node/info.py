@@ -240,17 +240,8 @@ def persistence(node: "Node") -> Fields:
         ("rdb_last_cow_size", 0),
         ("rdb_last_load_keys_expired", saves.keys_expired),
         ("rdb_last_load_keys_loaded", saves.keys_loaded),
-        ("aof_enabled", 0),
-        ("aof_rewrite_in_progress", 0),
-        ("aof_rewrite_scheduled", 0),
-        ("aof_last_rewrite_time_sec", -1),
-        ("aof_current_rewrite_time_sec", -1),
-        ("aof_last_bgrewrite_status", "ok"),
-        ("aof_rewrites", 0),
-        ("aof_rewrites_consecutive_failures", 0),
-        ("aof_last_write_status", "ok"),
-        ("aof_last_cow_size", 0),
     )
+    yield from node.aof.info().items()
     if node.loading is not None:
         yield from _progress(node.loading, node.keyspace.now_ms)
 

@@ -28,6 +28,7 @@ from node.moving import Moving
 from node.notifications import Notifications
 from node.observe import Observe
 from node.pause import Pause
+from node.persistence.aof.aof import Aof
 from node.persistence.loading import LoadError, Loading, load
 from node.persistence.log import Log
 from node.persistence.saves import Saves
@@ -86,6 +87,7 @@ class Node:
     disk: Disk = attrs.field(factory=RealDisk)
     background: Background = attrs.field(factory=AtOnce)
     saves: Saves = attrs.field(init=False)
+    aof: Aof = attrs.field(init=False)
     shutdown: Shutdown = attrs.field(init=False)
     moving: Moving = attrs.field(init=False)
     host: Host = attrs.field(factory=Nowhere)
@@ -130,6 +132,7 @@ class Node:
         self.scripting = Scripting(self)
         self.notifications = Notifications(self)
         self.saves = Saves(self)
+        self.aof = Aof(self)
         self.shutdown = Shutdown(self)
         self.moving = Moving(self)
         self.run_id = f"{self.random.getrandbits(160):040x}"
@@ -234,6 +237,10 @@ class Node:
         self.tracking.end_turn()
         self.role.before_log()
         self.log.flush()
+        if self.log.aof is not None:
+            self.aof.end_turn()
+            if self._resumed:  # by what is durable now
+                self.on_deadline()
         self.role.after_log()
         if self.on_logged:
             for listener in tuple(self.on_logged):
@@ -264,6 +271,7 @@ class Node:
         self.pause.tick()
         self.role.tick()
         self.saves.tick()
+        self.aof.tick()
         self.shutdown.tick()
         self.moving.tick()
         self.housekeeper.tick()
@@ -333,6 +341,20 @@ class Node:
         """Whether other nodes depend on this one's prompt attention."""
         role = self.role
         return role.link is not None or bool(role.primary.replicas) or self.topology.has_peers()
+
+    def has_child(self) -> bool:
+        """Whether work on the data of one moment is under way in the background."""
+        running = self.saves.running or self.aof.rewriting.running or self.role.primary.snapshot
+        return running is not None
+
+    def load(self) -> Iterator[None]:
+        """Put the data that are on disk into the node, which is empty: those of its append-only
+        file, if it is to have one, else those of its snapshot.
+
+        A step is a turn's work, inside begin_turn and end_turn. Raises LoadError; the node is
+        empty then.
+        """
+        return self.aof.load() if self.config.appendonly else load(self, self.config.dbfilename)
 
     def reload(self, *, save: bool, flush: bool) -> bool:
         """DEBUG RELOAD: save the data, and load them again in place of what there is; False if

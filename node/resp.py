@@ -45,6 +45,7 @@ _join = b"".join
 # Comes out of hiredis as a value of its own only where no request is under way. (That its buffer
 # is empty says nothing: a request may have been cut right after one of its arguments.)
 _END = b":1\r\n"
+_NOTHING = object()
 
 
 class ProtocolError(Exception):
@@ -166,6 +167,13 @@ def whole_requests(data: bytes) -> list[list[bytes]] | None:
     return requests
 
 
+def count_replies(data: bytes) -> int:
+    """How many replies these bytes are."""
+    reader = hiredis.Reader(notEnoughData=_NOTHING)
+    reader.feed(data)
+    return sum(1 for _ in iter(reader.gets, _NOTHING))
+
+
 def _plain_inline(data: bytes) -> bool:
     """Whole lines of words, without quotes and without a `*` that may open an array."""
     return data[-1] == _NEWLINE and not (
@@ -237,6 +245,8 @@ class _Strict:
             return None
         if end + 1 >= len(self._buffer):
             return None
+        if self._buffer[end + 1] != _NEWLINE:
+            raise ProtocolError(b"invalid CRLF in request")
         line = bytes(self._buffer[self._position : end])
         self._position = end + 2
         return line
@@ -264,6 +274,8 @@ class _Strict:
         end = self._position + self._bulk
         if len(self._buffer) < end + 2:
             return False
+        if self._buffer[end : end + 2] != b"\r\n":
+            raise ProtocolError(b"invalid CRLF in request")
         self._args.append(bytes(self._buffer[self._position : end]))
         self._position = end + 2
         self._bulk = -1
@@ -309,8 +321,8 @@ def _bulk_length(line: bytes, limits: RequestParser) -> int:
 
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 _word = re.compile(
-    rb"""[\s\0]* (?: "(?P<double>(?:\\.|[^"\\])*)" (?=[\s\0]|$)
-               | '(?P<single>(?:\\'|[^'])*)' (?=[\s\0]|$)
+    rb"""[\s\0]* (?: "(?P<double>(?:\\.|[^"\\])*)"
+               | '(?P<single>(?:\\'|[^'])*)'
                | (?P<plain>[^\s\0"']+) )""",
     re.VERBOSE | re.DOTALL,
 )

@@ -19,7 +19,8 @@ from node.clock import SystemClock
 from node.config import Config, ConfigError
 from node.host import SystemHost
 from node.node import VERSION, Node
-from node.persistence.loading import LoadError, load
+from node.persistence.aof.writer import NotDurable
+from node.persistence.loading import LoadError
 from node.replication.links import Links
 from node.shutdown import Wish
 from node.turns import Turns
@@ -219,7 +220,7 @@ class Server:
         try:
             node.begin_turn()
             since = trio.current_time()
-            for _ in load(node, node.config.dbfilename):
+            for _ in node.load():
                 if self._stopping.is_set():
                     return False
                 if trio.current_time() - since >= LOADING_MS / 1000:
@@ -397,6 +398,8 @@ def run_server(argv: list[str], build: Callable[[Config], Server] = lone_server)
     _log.info("Server initialized")
     try:
         trio.run(server.serve)
+    except* NotDurable:
+        server.exit_code = 1  # the log has said why; whom it was promised gets no reply
     finally:
         if pid_file is not None:
             with contextlib.suppress(OSError):

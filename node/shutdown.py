@@ -87,6 +87,9 @@ class Shutdown:
         assert wish is not None
         self._log_replicas()
         node.saves.cancel()
+        if not node.aof.finish(wish.force):
+            self._go_on()
+            return
         if self._is_to_save(wish) and not self._save(wish):
             _log.warning("Errors trying to shut down the server. Check the logs for more.")
             self._go_on()

@@ -117,6 +117,13 @@ def _reload(session: Session, args: list[bytes]) -> Any:
     return OK
 
 
+def _load_aof(session: Session, args: list[bytes]) -> Any:
+    """LOADAOF: Write what the append-only file lacks, and load it in place of what there is."""
+    if not session.node.aof.reload():
+        raise ReplyError(b"ERR Error trying to load the AOF files, check server logs.")
+    return OK
+
+
 def _object(session: Session, args: list[bytes]) -> Any:
     """OBJECT <key> [fast]: Low-level facts of a value."""
     value = session.db.get(args[2])
@@ -216,6 +223,7 @@ _SUBCOMMANDS: dict[bytes, tuple[int, int, Subcommand]] = {
     b"DIGEST": (0, 0, _digest),
     b"DIGEST-VALUE": (1, UNBOUNDED, _digest_value),
     b"ERROR": (1, 1, _error),
+    b"LOADAOF": (0, 0, _load_aof),
     b"LOG": (1, 1, _write_log),
     b"OBJECT": (1, 2, _object),
     b"POPULATE": (1, 3, _populate),

@@ -1,4 +1,4 @@
-"""SAVE BGSAVE LASTSAVE."""
+"""SAVE BGSAVE BGREWRITEAOF LASTSAVE."""
 
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 ALREADY_SAVING = ReplyError(b"ERR Background save already in progress")
 NOT_SAVING = ReplyError(b"ERR Background saving is currently not in progress or scheduled")
 FAILED = ReplyError(b"ERR")
+BUSY_REWRITING = ReplyError(
+    b"ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in "
+    b"order to schedule a BGSAVE whenever possible."
+)
+ALREADY_REWRITING = ReplyError(b"ERR Background append only file rewriting already in progress")
+CANNOT_REWRITE = ReplyError(
+    b"ERR Can't execute an AOF background rewriting. Please check the server logs for more "
+    b"information."
+)
 
 
 @command(
@@ -50,7 +59,11 @@ def bgsave(session: Session, args: list[bytes]):
         return _cancel(saves)
     if saves.running is not None:
         raise ALREADY_SAVING
-    if node.unit is not None:  # in the middle of a transaction there is no state to be saved
+    rewrites = node.aof.rewriting.running is not None
+    if rewrites and not word:
+        raise BUSY_REWRITING
+    # In the middle of a transaction there is no state to be saved.
+    if rewrites or node.unit is not None:
         saves.scheduled = True
         return Status(b"Background saving scheduled")
     if not saves.start():
@@ -66,6 +79,27 @@ def _cancel(saves: "Saves") -> Status:
     return Status(
         b"Background saving cancelled" if was_running else b"Scheduled background saving cancelled"
     )
+
+
+@command(
+    "BGREWRITEAOF",
+    flags=ADMIN | NOSCRIPT | NO_ASYNC_LOADING,
+    group="server",
+    since="1.0.0",
+    complexity="O(1)",
+)
+def bgrewriteaof(session: Session, args: list[bytes]):
+    """Rewrites the append-only file in the background."""
+    node = session.node
+    rewriting = node.aof.rewriting
+    if rewriting.running is not None:
+        raise ALREADY_REWRITING
+    if node.has_child() or node.unit is not None:
+        rewriting.scheduled, rewriting.failures = True, 0
+        return Status(b"Background append only file rewriting scheduled")
+    if not rewriting.start():
+        raise CANNOT_REWRITE
+    return Status(b"Background append only file rewriting started")
 
 
 @command(

@@ -33,6 +33,16 @@ WAIT_ON_REPLICA = ReplyError(
     b"are not propagated."
 )
 
+WAITAOF_ON_REPLICA = ReplyError(
+    b"ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas "
+    b"are just local and are not propagated."
+)
+NO_AOF = ReplyError(
+    b"ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
+)
+NUMLOCAL_RANGE = ReplyError(b"ERR value is out of range, must be between 0 and 1")
+NUMREPLICAS_RANGE = ReplyError(b"ERR value is out of range, must be positive")
+
 
 @command(
     "REPLICAOF <host port | NO ONE>",
@@ -264,7 +274,10 @@ def _ack(session: Session, name: bytes, value: bytes, args: list[bytes]):
     """An offset, and with `fack` another: of what is on the replica's disk."""
     replica = session.replica
     if replica is not None and replica in session.node.role.primary.replicas and value.isdigit():
-        session.node.role.primary.acknowledge(replica, int(value))
+        synced = None
+        if len(args) == 5 and args[3].lower() == b"fack" and args[4].isdigit():
+            synced = int(args[4])
+        session.node.role.primary.acknowledge(replica, int(value), synced)
     return NO_REPLY
 
 
@@ -328,6 +341,54 @@ def wait(session: Session, args: list[bytes]):
     # What this client has just written gets its offset at the end of the turn.
     node.role.has_new_waits = True
     return Wait(poll, node.now_ms + timeout_ms if timeout_ms else None, acknowledged)
+
+
+@command(
+    "WAITAOF numlocal numreplicas timeout",
+    flags=BLOCKING,
+    group="generic",
+    since="7.2.0",
+    categories="-keyspace connection",
+    complexity="O(1)",
+    tips=(b"request_policy:all_shards", b"response_policy:agg_min"),
+)
+def waitaof(session: Session, args: list[bytes]):
+    """Wait until all that this client has written so far is on disk: here, and at so many
+    replicas."""
+    node = session.node
+    local = integer_between(args[1], 0, 1, NUMLOCAL_RANGE)
+    wanted = integer_between(args[2], 0, INT64_MAX, NUMREPLICAS_RANGE)
+    timeout_ms = integer(args[3], TIMEOUT_NOT_INTEGER)
+    if timeout_ms < 0:
+        raise ReplyError(b"ERR timeout is negative")
+    if timeout_ms > INT64_MAX - node.now_ms:
+        raise ReplyError(b"ERR timeout is out of range")
+    if node.is_replica():
+        raise WAITAOF_ON_REPLICA
+    if local and not node.config.appendonly:
+        raise NO_AOF
+    primary = node.role.primary
+    asked = False
+
+    def synced() -> list[int]:
+        here = node.aof.synced_offset()
+        offset = session.wrote_at
+        return [int(here is not None and here >= offset), primary.count_synced(offset)]
+
+    def poll() -> object:
+        nonlocal asked
+        if local and not node.config.appendonly:
+            return NO_AOF
+        counts = synced()
+        if counts[0] >= local and counts[1] >= wanted:
+            return counts
+        if wanted and not asked:
+            primary.ask_acks()
+            asked = True
+        return PENDING
+
+    node.role.has_new_waits = True
+    return Wait(poll, node.now_ms + timeout_ms if timeout_ms else None, synced)
 
 
 @command("ROLE", flags=NOSCRIPT | LOADING | STALE | FAST, group="server", since="2.8.12",

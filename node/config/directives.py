@@ -186,7 +186,7 @@ class Directives:
     loading_process_events_interval_bytes = Integer(2 * _MB, 1024, INT, hidden=True)
 
     # Append-only file
-    appendonly = YesNo(False, not_while_loading=True, built=False)
+    appendonly = YesNo(False, not_while_loading=True)
     appendfilename = Text("appendonly.aof", fixed=True, check=base_name("appendfilename"))
     appenddirname = Text("appendonlydir", fixed=True, check=base_name("appenddirname", "dirname"))
     appendfsync = Choice("everysec", "everysec always no")
@@ -194,6 +194,7 @@ class Directives:
     auto_aof_rewrite_percentage = Integer(100, 0, INT)
     auto_aof_rewrite_min_size = Memory(64 * _MB)
     aof_load_truncated = YesNo(True)
+    aof_load_corrupt_tail_max_size = Memory(0, hidden=True)  # a real server's since Redis 8.4
     aof_use_rdb_preamble = YesNo(True)
     aof_timestamp_enabled = YesNo(False)
     aof_rewrite_incremental_fsync = YesNo(True)

@@ -26,17 +26,19 @@ Aux = Mapping[bytes, bytes | int]
 # --- data to bytes --------------------------------------------------------------------------------
 
 
-def take(node: "Node", version: int, *, data: bool = True) -> Iterator[bytes]:
+def take(
+    node: "Node", version: int, *, data: bool = True, aof_base: bool = False
+) -> Iterator[bytes]:
     """The RDB of a node's data as they are now, in pieces, written as its configuration asks.
 
-    version, data: as for `encode`. What the first piece needs to know of the node is read at once;
-    the data must stay as they are until the last.
+    version, data: as for `encode`. aof_base: it begins an append-only file. What the first piece
+    needs to know of the node is read at once; the data must stay as they are until the last.
     """
     config, clock = node.config, node.clock
     delay_s = seconds_per_key(config.rdb_key_save_delay)
     return encode(
         node.keyspace,
-        facts(node),
+        facts(node, aof_base),
         version,
         data=data,
         compress=config.rdbcompression,
@@ -47,11 +49,12 @@ def take(node: "Node", version: int, *, data: bool = True) -> Iterator[bytes]:
     )
 
 
-def facts(node: "Node") -> Aux:
+def facts(node: "Node", aof_base: bool = False) -> Aux:
     """What a file tells beside the data.
 
-    Where this node has told others its history, the place in it: `repl-offset` bytes of the history
-    `repl-id`, the last of them in database `repl-stream-db`.
+    Where this node has told others its history, and nothing is to be loaded after the file, the
+    place in it: `repl-offset` bytes of the history `repl-id`, the last of them in database
+    `repl-stream-db`.
     """
     offset = node.log.flush()
     found: dict[bytes, bytes | int] = {
@@ -60,11 +63,11 @@ def facts(node: "Node") -> Aux:
         b"ctime": node.keyspace.now_ms // 1000,
         b"used-mem": node.host.memory(),
     }
-    if node.log.keeps_backlog:
+    if node.log.keeps_backlog and not aof_base:
         found[b"repl-stream-db"] = node.role.stream_db()
         found[b"repl-id"] = node.role.history.id.encode()
         found[b"repl-offset"] = offset
-    found[b"aof-base"] = 0
+    found[b"aof-base"] = int(aof_base)
     return found
 
 

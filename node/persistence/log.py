@@ -154,6 +154,8 @@ class Log:
             self._blocks.append(data)
             self.offset += len(data)
             self._trim()
+        elif data and self.aof is not None:
+            self.offset += 1  # nobody counts, but what is on disk has to be told from what isn't
 
     # --- reading ---------------------------------------------------------------------------------
 

@@ -192,6 +192,8 @@ class Saves:
         node = self.node
         if self.running is not None or node.loading is not None:
             return
+        if node.aof.rewriting.running is not None:
+            return
         if self.failed and self._tried_ms is not None and node.now_ms - self._tried_ms <= RETRY_MS:
             return
         point = self._point_due()

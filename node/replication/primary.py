@@ -39,6 +39,7 @@ class Replica:
     takes_mark: it can read a payload that ends with a mark. takes_id: +CONTINUE may name an id.
     data, rdb_only: what it wants of a snapshot, and whether nothing after it. wants_reply: it has
     said PSYNC, not SYNC.
+    synced: the offset up to which it has told to have everything on disk; -1: it hasn't told.
     acked, acked_ms: the offset it has told to have applied, and when (monotonic).
     progress_ms: when it last took or sent anything.
     queued: bytes of a snapshot that are here for it.
@@ -58,6 +59,7 @@ class Replica:
     cursor: Cursor | None = None
     awaits_ack: bool = False
     acked: int = 0
+    synced: int = -1
     acked_ms: int = 0
     progress_ms: int = 0
     queued: int = 0
@@ -286,10 +288,12 @@ class Primary:
 
     # --- acknowledgements ------------------------------------------------------------------------
 
-    def acknowledge(self, replica: Replica, offset: int) -> None:
-        """A replica has applied everything up to that offset."""
+    def acknowledge(self, replica: Replica, offset: int, synced: int | None = None) -> None:
+        """A replica has applied everything up to that offset, and has it on disk up to `synced`."""
         node = self.node
         replica.acked = max(replica.acked, offset)
+        if synced is not None:
+            replica.synced = max(replica.synced, synced)
         replica.acked_ms = node.now_ms
         if replica.awaits_ack and replica.state == ONLINE:
             replica.awaits_ack = False
@@ -308,6 +312,10 @@ class Primary:
     def count_acknowledged(self, offset: int) -> int:
         """How many replicas have applied everything up to that offset."""
         return sum(r.state == ONLINE and r.acked >= offset for r in self.replicas)
+
+    def count_synced(self, offset: int) -> int:
+        """How many replicas have everything up to that offset on disk."""
+        return sum(r.state == ONLINE and r.synced >= offset for r in self.replicas)
 
     def count_good(self) -> int:
         """How many count for min-replicas-to-write."""

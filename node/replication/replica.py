@@ -79,6 +79,7 @@ class PrimaryLink:
     _up_since_ms: int = 0
     _acked_ms: int = 0
     _ack_due: bool = False
+    _owes_synced: int | None = None  # offset that was acknowledged, but wasn't on disk
 
     def __attrs_post_init__(self) -> None:
         self._read = self._read_line
@@ -323,7 +324,19 @@ class PrimaryLink:
     def _acknowledge(self) -> None:
         self._ack_due = False
         self._acked_ms = self.node.now_ms
-        self._send(encode_request([b"REPLCONF", b"ACK", b"%d" % self.node.log.offset]))
+        offset, synced = self.node.log.offset, self.node.aof.synced_offset()
+        request = [b"REPLCONF", b"ACK", b"%d" % offset]
+        if synced is not None:
+            request += [b"FACK", b"%d" % synced]
+            self._owes_synced = offset if synced < offset else None
+        self._send(encode_request(request))
+
+    def log_is_durable(self) -> None:
+        """More of it is on disk: the primary wants to know, once it is all that it asked about."""
+        synced = self.node.aof.synced_offset()
+        if self._owes_synced is not None and synced is not None and synced >= self._owes_synced:
+            self._owes_synced = None
+            self._ack_due = True
 
     def tick(self) -> None:
         """Retry, acknowledge once a second, give up on a silent primary."""

@@ -140,6 +140,7 @@ class Role:
         self.history.adopt(id)
         log.restart(offset)
         log.keep_backlog(self.node.config.repl_backlog_size)
+        self.node.aof.restart()
 
     def rename_history(self, id: str) -> None:
         """A partial sync goes on under this id; "" if the primary named none."""
@@ -213,6 +214,11 @@ class Role:
             self.primary.after_log()
         if self.link is not None:
             self.link.after_log()
+
+    def log_is_durable(self) -> None:
+        """More of the log is on disk than was."""
+        if self.link is not None:
+            self.link.log_is_durable()
 
     def tick(self) -> None:
         """What time brings, ten times a second."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from node.command import ANY, CONTAINER, NOSCRIPT, STALE, WRITE, Row, find_row
 from node.data.number import format_double
 from node.execute import answer_now, invoke
-from node.gate import MASTER_DOWN, NO_REPLICAS, NOT_SAVED
+from node.gate import MASTER_DOWN, NO_REPLICAS, not_stored
 from node.replies import READ_ONLY_REPLICA, ReplyError, Wait, forget_origin
 from node.scripting.marks import ERROR, LARGE
 from node.scripting.running import AUDIENCES, Loading, Run
@@ -150,8 +150,9 @@ class Calls:
             return
         if node.is_replica() and node.config.replica_read_only:
             raise READ_ONLY_REPLICA
-        if node.saves.forbids_writes():
-            raise NOT_SAVED
+        refusal = not_stored(node)
+        if refusal is not None:
+            raise refusal
         if node.lacks_replicas():
             raise NO_REPLICAS
 

@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-from command_info import DATA_MODEL, LEFT_OUT, differences, groups
+from command_info import DATA_MODEL, differences, groups
 from programs import OURS, Server
 
 from cluster.processes import find_program
@@ -25,8 +25,7 @@ def show(names: dict[bytes, str], have: dict[bytes, str], with_missing: bool) ->
     whole = True
     for group in sorted(listed, key=lambda group: (group not in DATA_MODEL, group)):
         missing = sorted(name for name in listed[group] if name not in have)
-        wanted = [name for name in missing if name not in LEFT_OUT]
-        mark = ("incomplete" if wanted else "whole") if group in DATA_MODEL else ""
+        mark = ("incomplete" if missing else "whole") if group in DATA_MODEL else ""
         whole = whole and mark != "incomplete"
         total = len(listed[group])
         print(f"{group:14}{total - len(missing):4} of {total:3}  {mark}".rstrip())

@@ -11,8 +11,6 @@ DATA_MODEL = (
     *("string", "hash", "list", "set", "sorted-set", "stream", "bitmap", "hyperloglog", "geo"),
     *("generic", "pubsub", "transactions", "scripting"),
 )
-# Of those groups, but of use only to a cluster's operator or to an append only file.
-LEFT_OUT = (b"waitaof",)
 FIELDS = ("arity", "flags", "range", "categories", "tips", "keys")
 
 

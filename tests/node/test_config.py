@@ -110,16 +110,13 @@ def test_some_directives_wait_for_loading_to_end():
 
 def test_a_feature_that_is_missing_is_refused_in_words():
     config = Config()
-    assert refusal(config, (b"appendonly", b"yes")).endswith(
-        "this server implements no other value than 'no'"
-    )
     assert refusal(config, (b"io-threads", b"4")).endswith(
         "this server implements no other value than '1'"
     )
     assert refusal(config, (b"shutdown-on-sigterm", b"now safe")).endswith(
         "this server does not implement 'safe'"
     )
-    config.set([(b"appendonly", b"no"), (b"io-threads", b"1")])
+    config.set([(b"io-threads", b"1")])
 
 
 # --- hooks ---------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ ITS_OWN = {
 # Setting these moves the server's sockets, ends it, or depends on the machine; or they are ours.
 NOT_TRIED = {
     *("bind", "port", "tls-port", "tls-cluster", "tls-replication", "dir"),
-    *("syslog-ident", "cluster-report-refused"),
+    *("syslog-ident", "cluster-report-refused", "aof-load-corrupt-tail-max-size"),
 }
 # Open files of the machine; a build that refuses its own default.
 ALLOWED_DIFFERENCES = {("maxclients", "1000000"), ("rdma-bind", "")}
