@@ -89,34 +89,48 @@ class Assignment:
             self.desk.announce = True
 
     def set_slot(self, request: SetSlot) -> None:
-        """CLUSTER SETSLOT"""
-        view, myself, slot = self.desk.view, self.desk.myself, request.slot
-        if myself.is_replica:
-            raise ClusterError("ERR Please use SETSLOT only with masters.")
-        self._check_stays(slot)
-        if request.action == "STABLE":
+        """CLUSTER SETSLOT. A replica does it as its primary, which tells it to."""
+        view, slot = self.desk.view, request.slot
+        node = self._checked_target(request)
+        if request.rehearsed:
+            return
+        if node is None:
             view.importing.pop(slot, None)
             view.migrating.pop(slot, None)
             self.desk.log("notice", f"Marking slot {slot} stable")
-            self.desk.changed(sync=True)
-            return
-        if request.action == "MIGRATING" and view.owner[slot] is not myself:
-            raise ClusterError(f"ERR I'm not the owner of hash slot {slot}")
-        if request.action == "IMPORTING" and view.owner[slot] is myself:
-            raise ClusterError(f"ERR I'm already the owner of hash slot {slot}")
-        node = view.nodes.get(request.node_id)
-        if node is None or node.in_handshake:
-            unknown = "Unknown node" if request.action == "NODE" else "I don't know about node"
-            raise ClusterError(f"ERR {unknown} {request.node_id}")
-        if node.is_replica:
-            raise ClusterError("ERR Target node is not a master")
-        if request.action == "MIGRATING":
+        elif request.action == "MIGRATING":
             view.migrating[slot] = node
         elif request.action == "IMPORTING":
             view.importing[slot] = node
         else:
             self._give_slot(slot, node, request.keys)
         self.desk.changed(sync=True)
+
+    def _checked_target(self, request: SetSlot) -> Node | None:
+        """The node that is meant, None for STABLE; ClusterError if that can't be done."""
+        view, slot, action = self.desk.view, request.slot, request.action
+        self._check_stays(slot)
+        if action == "STABLE":
+            return None
+        mine = view.owner[slot] is view.serving
+        if action == "MIGRATING" and not mine:
+            raise ClusterError(f"ERR I'm not the owner of hash slot {slot}")
+        if action == "IMPORTING" and mine:
+            raise ClusterError(f"ERR I'm already the owner of hash slot {slot}")
+        node = view.nodes.get(request.node_id)
+        if node is None or node.in_handshake:
+            unknown = "Unknown node" if action == "NODE" else "I don't know about node"
+            raise ClusterError(f"ERR {unknown} {request.node_id}")
+        if action != "NODE" and node is view.myself:
+            raise ClusterError("ERR Target node is myself")
+        if node.is_replica:
+            raise ClusterError("ERR Target node is not a master")
+        if action == "NODE" and mine and node is not view.serving and request.keys:
+            raise ClusterError(
+                f"ERR Can't assign hashslot {slot} to a different node while I still hold keys "
+                "for this hash slot."
+            )
+        return node
 
     def _check_stays(self, slot: int) -> None:
         """A slot moves in one way at a time."""
@@ -128,17 +142,12 @@ class Assignment:
     def _give_slot(self, slot: int, node: Node, keys: int) -> None:
         """CLUSTER SETSLOT slot NODE id: the end of a move, on either side of it."""
         view, myself = self.desk.view, self.desk.myself
-        if view.owner[slot] is myself and node is not myself and keys:
-            raise ClusterError(
-                f"ERR Can't assign hashslot {slot} to a different node while I still hold keys "
-                "for this hash slot."
-            )
         if keys == 0:
             view.migrating.pop(slot, None)
-        imported = node is myself and view.importing.pop(slot, None) is not None
+        imported = node is view.serving and view.importing.pop(slot, None) is not None
         was_mine = view.owner[slot] is myself
         view.assign(1 << slot, node)
-        if imported:
+        if imported and myself.is_primary:
             # Without a greater epoch the old owner's claim would win.
             self.ownership.bump_epoch()
             self.desk.announce = True

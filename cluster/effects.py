@@ -176,13 +176,15 @@ class FlushSlots:
 class SetSlot:
     """CLUSTER SETSLOT slot STABLE, or MIGRATING, IMPORTING, NODE with a node id.
 
-    `keys` is how many keys the slot holds here. Result: None.
+    `keys` is how many keys the slot holds here. With `rehearsed` it is only looked whether this
+    may be done. A replica may be asked this by its primary alone. Result: None.
     """
 
     slot: int
     action: str
     node_id: str = ""
     keys: int = 0
+    rehearsed: bool = False
 
 
 @frozen

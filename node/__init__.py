@@ -26,6 +26,7 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
     info          INFO's sections; whoever owns what one tells may register it
     housekeeper   idle clients and those that do not read are closed; samples for INFO
     moving        MIGRATE: keys on their way to another node
+    slot_stats    what each slot of a cluster costs
     notifications keyspace events, published
     monitor       MONITOR: every command, shown to those who look on
  5  commands/     a file per group of commands

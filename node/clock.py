@@ -15,6 +15,10 @@ class Clock(Protocol):
         """Milliseconds since some fixed moment; never goes back."""
         ...
 
+    def monotonic_ns(self) -> int:
+        """The same in nanoseconds, to measure how long something takes."""
+        ...
+
     def sleep(self, seconds: float) -> None:
         """Do nothing at all for so long; what DEBUG SLEEP is for."""
         ...
@@ -28,6 +32,9 @@ class SystemClock:
 
     def monotonic_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -44,6 +51,9 @@ class VirtualClock:
 
     def monotonic_ms(self) -> int:
         return self._now_ms
+
+    def monotonic_ns(self) -> int:
+        return self._now_ms * 1_000_000
 
     def sleep(self, seconds: float) -> None:
         self.advance(int(seconds * 1000))

@@ -171,12 +171,17 @@ def _run_slowly(node: "Node", session: Session, args: list[bytes]) -> tuple[Row 
         row.calls += 1
         keyspace.noting = not session.no_touch
         try:
+        counts = node.slot_stats.is_on()
+        started_ns = node.clock.monotonic_ns() if counts else 0
             value = _perform(node, session, row, args)
         except ReplyError as error:
             value = fail(node, session, row, error)
         finally:
             keyspace.noting = True
     if session.tracked is not None:
+        if counts and type(value) is not Wait:
+            spent_ns = node.clock.monotonic_ns() - started_ns
+            node.slot_stats.note(session, row, args, value, spent_ns)
         node.tracking.command_over(session, args[0])
     if session.reply_mode != REPLY_ON:
         value = _muted(session, value)

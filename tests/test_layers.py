@@ -22,7 +22,8 @@ ROWS = {
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
     "node.transaction node.topology",
     4: "node.pause node.gate node.execute node.observe node.info node.housekeeper "
-    "node.notifications node.monitor node.shutdown node.moving",
+    "node.notifications node.monitor node.shutdown node.moving "
+    "node.slot_stats",
     5: "node.commands node.commands.* node.scripting node.scripting.*",
     6: "node.replication node.replication.* node.persistence.checkpoint "
     "node.persistence.loading node.persistence.saves node.persistence.aof.*",
@@ -32,8 +33,10 @@ ROWS = {
     9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk",
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
     "cluster.assignment "
-    "cluster.migration cluster.nodesfile cluster.core",
-    11: "cluster.directives cluster.routing cluster.member cluster.commands cluster.commands.*",
+    "cluster.slotmigration cluster.slotmigration.jobs cluster.nodesfile cluster.core",
+    11: "cluster.directives cluster.routing cluster.member cluster.commands cluster.commands.* "
+    "cluster.leftovers cluster.slotmigration.tail cluster.slotmigration.snapshot cluster.slotmigration.source "
+    "cluster.slotmigration.target cluster.slotmigration.migrations",
     12: "cluster.simulation cluster.simulation.* cluster.checks",
     13: "cluster.configfile cluster.bus cluster.server cluster.client cluster.processes "
     "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer "

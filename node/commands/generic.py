@@ -2,6 +2,7 @@
 RESTORE.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from node.command import (
@@ -313,14 +314,24 @@ def scan(session: Session, args: list[bytes]) -> list[Any]:
     A key that is there from the first call to the last is returned at least once.
     """
     place = cursor(args[1])
+    chosen, most = scan_filter(args)
+    place, found = session.db.scan(place, most)
+    return [b"%d" % place, chosen(session.db, found)]
+
+
+def scan_filter(args: list[bytes]) -> tuple[Callable[[Database, list[bytes]], list[bytes]], int]:
+    """From SCAN's options, which begin at args[2], what picks those that are wanted of a
+    database's keys, and how many are to be looked at; raises ReplyError."""
     wanted, others = _take_type(args)
     test, most, _ = scan_options(others)
-    db = session.db
-    place, found = db.scan(place, most)
-    found = _alive(db, list(filter(test, found)) if test is not None else found)
-    if wanted is not None:
-        found = [key for key in found if TYPES[type(db.peek(key))] == wanted]
-    return [b"%d" % place, found]
+
+    def chosen(db: Database, found: list[bytes]) -> list[bytes]:
+        found = _alive(db, list(filter(test, found)) if test is not None else found)
+        if wanted is None:
+            return found
+        return [key for key in found if TYPES[type(db.peek(key))] == wanted]
+
+    return chosen, most
 
 
 def _take_type(args: list[bytes]) -> tuple[bytes | None, list[bytes]]:

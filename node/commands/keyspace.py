@@ -6,6 +6,7 @@ from node.replies import OK, SYNTAX, ReplyError, Status
 from node.session import Session
 
 DB_OUT_OF_RANGE = ReplyError(b"ERR DB index is out of range")
+NOT_IN_A_CLUSTER = ReplyError(b"ERR SWAPDB is not allowed in cluster mode")
 _FIRST = ReplyError(b"ERR invalid first DB index")
 _SECOND = ReplyError(b"ERR invalid second DB index")
 _HISTORY = (
@@ -88,6 +89,8 @@ def _check_mode(args: list[bytes]) -> None:
 def swapdb(session: Session, args: list[bytes]) -> Status:
     """Exchange the contents of two databases."""
     keyspace = session.node.keyspace
+    if session.node.topology.clustered:
+        raise NOT_IN_A_CLUSTER
     first = integer_between(args[1], INT32_MIN, INT32_MAX, _FIRST)
     second = integer_between(args[2], INT32_MIN, INT32_MAX, _SECOND)
     for index in (first, second):
