@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from node import gate, monitor
-from node.command import NO_AUTH, Row, find_row
+from node.command import NO_AUTH, WRITE, Row, find_row
+from node.data.keyspace import EXPIRE, HIDE
 from node.persistence.log import BOTH, REPLICAS
 from node.replies import (
     NO_REPLY,
@@ -192,6 +193,14 @@ def _run_slowly(node: "Node", session: Session, args: list[bytes]) -> tuple[Row 
 
 def _perform(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any:
     """Call a handler; let those who look on or keep copies of keys know what it was asked."""
+    keyspace = node.keyspace
+    if keyspace.expiry == HIDE and row.flags & WRITE and node.log.follows:
+        # A replica's own write: what it hides from readers must not get in its way.
+        keyspace.expiry = EXPIRE
+        try:
+            return _perform(node, session, row, args)
+        finally:
+            keyspace.expiry = HIDE
     monitors, tracking = node.observe.monitors, node.tracking
     if not (monitors or tracking.sessions):
         return row.handler(session, args)

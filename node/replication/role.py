@@ -9,6 +9,7 @@ from node.command import BLOCKING, READONLY, WRITE
 from node.data.keyspace import EXPIRE, HIDE, Keyspace
 from node.replication.failover import Failover
 from node.replication.history import History, new_id
+from node.replication.own_keys import OwnKeys
 from node.replication.primary import Primary
 from node.replication.replica import PrimaryLink
 from node.replies import UNBLOCKED, ReplyError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FREED_PER_TICK = 20_000  # keys
+EXPIRED_PER_TICK = 256  # of each database
 
 
 @attrs.define(eq=False)
@@ -28,6 +30,7 @@ class Role:
 
     primary: what it does for its own replicas, in either role.
     failover: handing that over, if that is under way.
+    own_keys: those written here that expire, on a writable replica.
     resumes_in_db: where the stream is, if this node goes on as a replica after a start.
     has_new_waits: somebody has said WAIT in this turn.
     """
@@ -36,6 +39,7 @@ class Role:
     history: History = attrs.field(init=False)
     primary: Primary = attrs.field(init=False)
     failover: Failover = attrs.field(init=False)
+    own_keys: OwnKeys = attrs.field(init=False)
     link: PrimaryLink | None = None
     resumes_in_db: int = 0
     has_new_waits: bool = False
@@ -45,6 +49,7 @@ class Role:
         self.history = History(new_id(self.node.random))
         self.primary = Primary(self.node)
         self.failover = Failover(self.node)
+        self.own_keys = OwnKeys(self.node)
 
     # --- changes ---------------------------------------------------------------------------------
 
@@ -64,6 +69,7 @@ class Role:
             self._unblock_clients(host, port)
         self.refresh_expiry()
         self.link = PrimaryLink(node, host, port, db)
+        self.own_keys.refresh()
         node.refresh_gate()
         node.blocking.poll()
         self.link.open()
@@ -80,6 +86,7 @@ class Role:
         self.history.branch(new_id(node.random), node.log.flush())
         node.log.follow(False)
         self.refresh_expiry()
+        self.own_keys.refresh()
         self.primary.drop_all("this node is a primary now")
         node.refresh_gate()
         node.blocking.poll()
@@ -224,6 +231,7 @@ class Role:
         """What time brings, ten times a second."""
         self.failover.check()
         self.primary.tick()
+        self.own_keys.tick(EXPIRED_PER_TICK)
         if self._discarded:
             self._free()
         if self.link is not None:
