@@ -1,23 +1,20 @@
 """The checkpoint of some slots: commands that make their keys on another node.
 
-Written by a forked child, or, where the keys are few, on the spot. Each key is a RESTORE with all
-that DUMP tells of its value, and with its deadline.
+Written by a forked child, or, where the keys are few, on the spot.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from cluster.slots import members
-from node.persistence.rdb import encode_dump
-from node.resp import encode_request
+from node.persistence.aof.commands import encode
+from node.persistence.rdb import Record
 
 if TYPE_CHECKING:
-    from node.data.keyspace import Database
     from node.node import Node
 
-PIECE_SIZE = 64 * 1024
 AHEAD_MAX = 4 * 1024 * 1024  # bytes queued for the other node before the source must wait
 FEW_KEYS = 200
 FEW_BYTES = 256 * 1024
@@ -53,49 +50,31 @@ class SlotSnapshot:
 
     def pieces(self) -> Iterator[bytes]:
         """The commands, in pieces. The keyspace must not change meanwhile."""
-        found: list[bytes] = []
-        size = 0
-        for command in self._commands():
-            found.append(command)
-            size += len(command)
-            if size >= PIECE_SIZE:
-                yield b"".join(found)
-                found.clear()
-                size = 0
-        yield b"".join(found)
+        return encode(self._records())
 
-    def _commands(self) -> Iterator[bytes]:
-        compress = self.node.config.rdbcompression
-        for db, keys in self._parts():
-            yield encode_request([b"SELECT", b"%d" % db.index])
-            for key, value in keys.items():
-                yield restore(db, key, value, compress)
-
-    def _parts(self) -> "Iterator[tuple[Database, dict[bytes, Any]]]":
+    def _records(self) -> Iterator[Record]:
         for db in self.node.keyspace.databases:
+            deadline = db.expires.get
             for slot in members(self.slots) if db.size else ():
-                if keys := db.keys_of_part(slot):
-                    yield db, keys
+                for key, value in db.keys_of_part(slot).items():
+                    yield db.index, key, value, deadline(key), None, None
 
     def encode_here(self, limited: bool) -> bool:
         """Make the whole of it at once; False if that is too much work while others wait."""
-        if limited and sum(len(keys) for _, keys in self._parts()) > FEW_KEYS:
+        if limited and self._count() > FEW_KEYS:
             return False
         found: list[bytes] = []
         size = 0
-        for command in self._commands():
-            found.append(command)
-            size += len(command)
+        for piece in self.pieces():
+            found.append(piece)
+            size += len(piece)
             if limited and size > FEW_BYTES:
                 return False
         self.receive(b"".join(found))
         self.end()
         return True
 
-
-def restore(db: "Database", key: bytes, value: Any, compress: bool) -> bytes:
-    """What makes a key elsewhere, whatever is there."""
-    at_ms = db.expires_at(key)
-    payload = encode_dump(value, compress=compress)
-    args = [b"RESTORE", key, b"%d" % (at_ms or 0), payload, b"REPLACE", b"ABSTTL"]
-    return encode_request(args)
+    def _count(self) -> int:
+        databases = self.node.keyspace.databases
+        slots = list(members(self.slots))
+        return sum(len(db.keys_of_part(slot)) for db in databases if db.size for slot in slots)
