@@ -11,11 +11,12 @@ It is the one source of a command's arity, option parsing, keys and COMMAND DOCS
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
 
+from node.data.number import as_integer
 from node.replies import SYNTAX, ReplyError, printed, wrong_arity
 
 # Flags, as COMMAND INFO names them. Plain ints: an IntFlag's `&` costs a microsecond.
@@ -115,6 +116,7 @@ class Option:
 
 
 _lexeme = re.compile(r"[\[\]<>|]|\.\.\.|[^\s\[\]<>|]+")
+_INDEFINITE = re.compile(" (VARIABLE_FLAGS|INCOMPLETE)")
 _KEY_NAMES = re.compile(r"^(key\d?|newkey|sourcekey|destkey|source|destination)$")
 
 
@@ -312,8 +314,8 @@ class Keys:
         """Whether only the command itself can tell (`first` is 0)."""
         return not self.first
 
-    def find(self, args: Sequence[bytes]) -> Iterable[int]:
-        """Indices of the keys among these arguments; none where the arguments make no sense."""
+    def find(self, args: Sequence[bytes]) -> Sequence[int] | None:
+        """Indices of the keys among these arguments; None where the arguments make no sense."""
         first = self.first
         if not first:
             return ()
@@ -327,7 +329,7 @@ class Keys:
         last = first + self.last if self.last >= 0 else end + self.last
         if self.limit > 1 and self.last < 0:
             last = first + (end - first) // self.limit - 1
-        return range(first, min(last + 1, end), self.step)
+        return range(first, last + 1, self.step) if first <= last < end else None
 
     def _search(self, args: Sequence[bytes]) -> int:
         order = range(self.first, len(args))
@@ -338,13 +340,15 @@ class Keys:
                 return i + 1
         return -1
 
-    def _counted(self, args: Sequence[bytes], first: int) -> Iterable[int]:
+    def _counted(self, args: Sequence[bytes], first: int) -> Sequence[int] | None:
         assert self.count_at is not None
         at = first + self.count_at
-        if at >= len(args) or not args[at].isdigit():
-            return ()
+        number = as_integer(args[at]) if at < len(args) else None
         start = first + self.skip
-        return range(start, min(start + int(args[at]) * self.step, len(args)), self.step)
+        if number is None or not 0 < number <= len(args) - start:
+            return None
+        end = start + (number - 1) * self.step + 1
+        return range(start, end, self.step) if end <= len(args) else None
 
 
 def _keys_of_usage(usage: Usage, access: str) -> tuple[Keys, ...]:
@@ -372,6 +376,7 @@ class Row:
 
     single_key: the command's only key is args[1], which the fast path routes by itself.
     key_slice: where all its keys are among its arguments, if that is so simple.
+    find_keys, find_access: where only the arguments tell what its keys are, what becomes of them.
     calls, failed, rejected, nanoseconds: its statistics since start or CONFIG RESETSTAT.
     """
 
@@ -392,6 +397,7 @@ class Row:
     history: tuple[tuple[str, str], ...] = ()
     deprecated: tuple[str, str] | None = None
     find_keys: Callable[[Sequence[bytes]], list[int]] | None = None
+    find_access: Callable[[Sequence[bytes]], str] | None = None
     parent: "Row | None" = None
     subcommands: dict[bytes, "Row"] = attrs.field(factory=dict)
     calls: int = 0
@@ -409,10 +415,31 @@ class Row:
         return (self.handler.__doc__ or "").strip().split("\n")[0]
 
     def key_indices(self, args: Sequence[bytes]) -> list[int]:
-        """Which of these arguments are keys."""
+        """Which of these arguments are keys; none where the arguments make no sense."""
         if self.find_keys is not None:
             return self.find_keys(args)
-        return [i for keys in self.keys for i in keys.find(args)]
+        indices: list[int] = []
+        for keys in self.keys:
+            found = keys.find(args)
+            if found is None:
+                return []
+            indices += found
+        return indices
+
+    def key_uses(self, args: Sequence[bytes]) -> list[tuple[int, str]]:
+        """As key_indices, each with what the command does to the key, as in `Keys.access`.
+
+        Where that depends on the arguments, it is what these ask for.
+        """
+        if self.find_access is not None:
+            return [(i, self.find_access(args)) for i in self.key_indices(args)]
+        if self.find_keys is not None:
+            first, other = self.keys[0].access, self.keys[-1].access
+            uses = [(i, first if i == 1 else other) for i in self.find_keys(args)]
+            return [(i, _INDEFINITE.sub("", access)) for i, access in uses]
+        if not self.key_indices(args):
+            return []
+        return [(i, keys.access) for keys in self.keys for i in keys.find(args) or ()]
 
     def check_arity(self, args: Sequence[bytes]) -> None:
         """Raises the arity ReplyError."""

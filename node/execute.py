@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from node import gate, monitor
-from node.command import NO_AUTH, WRITE, Row, find_row
+from node.command import NO_AUTH, SKIP_MONITOR, WRITE, Row, find_row
 from node.data.keyspace import EXPIRE, HIDE
 from node.persistence.log import BOTH, REPLICAS
 from node.replies import (
@@ -171,18 +171,18 @@ def _run_slowly(node: "Node", session: Session, args: list[bytes]) -> tuple[Row 
     if row is not None:
         row.calls += 1
         keyspace.noting = not session.no_touch
-        try:
         counts = node.slot_stats.is_on()
         started_ns = node.clock.monotonic_ns() if counts else 0
+        try:
             value = _perform(node, session, row, args)
         except ReplyError as error:
             value = fail(node, session, row, error)
         finally:
             keyspace.noting = True
-    if session.tracked is not None:
         if counts and type(value) is not Wait:
             spent_ns = node.clock.monotonic_ns() - started_ns
             node.slot_stats.note(session, row, args, value, spent_ns)
+    if session.tracked is not None:
         node.tracking.command_over(session, args[0])
     if session.reply_mode != REPLY_ON:
         value = _muted(session, value)
@@ -204,6 +204,8 @@ def _perform(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any
     monitors, tracking = node.observe.monitors, node.tracking
     if not (monitors or tracking.sessions):
         return row.handler(session, args)
+    if row.flags & SKIP_MONITOR:  # a script, of which the calls are seen, and after it
+        monitor.show_control(node, session, args)
     try:
         return row.handler(session, args)
     finally:

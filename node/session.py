@@ -84,6 +84,7 @@ class Session:
     replica: Any = None  # node.replication.primary.Replica once it said REPLCONF or PSYNC
     capabilities: frozenset[bytes] = frozenset()  # CLIENT CAPA
     last_row: Any = None  # of the command it ran last
+    commands: int = 0  # that have come
     bytes_in: int = 0
     bytes_out: int = 0
 
@@ -102,6 +103,7 @@ class Session:
         clients together, and then call `reject_input` if `parser.error` is set."""
         requests = self.parser.feed(data)
         self.bytes_in += len(data)
+        self.commands += len(requests)
         self.active_ms = self.node.now_ms
         if self.waiting is None and not self.requests:
             return requests

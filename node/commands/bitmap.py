@@ -275,6 +275,20 @@ def _type(arg: bytes) -> tuple[int, bool]:
     return width, signed
 
 
+def _field_access(args: Sequence[bytes]) -> str:
+    """BITFIELD only reads where all it is asked is GET."""
+    i = 2
+    while i < len(args):
+        word, left = args[i].upper(), len(args) - i - 1
+        if word == b"GET" and left >= 2:
+            i += 3
+        elif word == b"OVERFLOW" and left >= 1:
+            i += 2
+        else:
+            return "RW ACCESS UPDATE"
+    return "RO ACCESS"
+
+
 @command(
     "BITFIELD key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] "
     "<SET encoding offset value | INCRBY encoding offset increment> ...]",
@@ -287,6 +301,7 @@ def _type(arg: bytes) -> tuple[int, bool]:
             notes="This command allows both access and modification of the key",
         ),
     ),
+    find_access=_field_access,
     complexity="O(1) for each subcommand",
 )
 def bitfield(session: Session, args: list[bytes]) -> list[int | None]:

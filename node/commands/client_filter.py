@@ -69,6 +69,7 @@ def describe(session: Session) -> bytes:
         "lib-ver": session.library_version.decode(),
         "tot-net-in": session.bytes_in,
         "tot-net-out": session.bytes_out,
+        "tot-cmds": session.commands - (session.node.pubsub.current is session),
     }
     return " ".join(f"{name}={value}" for name, value in fields.items()).encode()
 
@@ -111,7 +112,8 @@ def selected(session: Session, options: list[bytes], skip_me: bool) -> Iterable[
 
     skip_me: whether the asking client is left out where SKIPME does not say.
     """
-    tests: list[Test] = []
+    tests: dict[bytes, Test] = {}  # of a filter given twice the last counts
+    ids: dict[bool, set[int]] = {False: set(), True: set()}  # of those given twice, all
     i = 0
     while i < len(options):
         if i + 1 == len(options):
@@ -124,17 +126,19 @@ def selected(session: Session, options: list[bytes], skip_me: bool) -> Iterable[
             continue
         negated, name = option.startswith(b"NOT-"), option.removeprefix(b"NOT-")
         if name == b"ID":
-            test, i = _id_test(options, i)
+            found, i = _ids(options, i)
+            ids[negated] |= found
+            test = _id_test(ids[negated])
         elif name in _TESTS and not (negated and name in _NEVER_NEGATED):
             test = _TESTS[name](session, options[i])
             i += 1
         else:
             raise SYNTAX
-        tests.append(_not(test) if negated else test)
+        tests[option] = _not(test) if negated else test
     return [
         one
         for one in list(session.node.sessions.values())
-        if not (skip_me and one is session) and all(test(one) for test in tests)
+        if not (skip_me and one is session) and all(test(one) for test in tests.values())
     ]
 
 
@@ -148,7 +152,11 @@ def _yes_or_no(word: bytes) -> bool:
     return word.lower() == b"yes"
 
 
-def _id_test(options: list[bytes], i: int) -> tuple[Test, int]:
+def _id_test(ids: set[int]) -> Test:
+    return lambda session: session.id in ids
+
+
+def _ids(options: list[bytes], i: int) -> tuple[set[int], int]:
     """As many ids as follow; where they end is where a word is no number."""
     ids: set[int] = set()
     while i < len(options) and options[i].lstrip(b"-").isdigit():
@@ -159,7 +167,7 @@ def _id_test(options: list[bytes], i: int) -> tuple[Test, int]:
         i += 1
     if not ids:
         raise SYNTAX
-    return lambda session: session.id in ids, i
+    return ids, i
 
 
 def _type_test(session: Session, word: bytes) -> Test:

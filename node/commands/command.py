@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from node.command import LOADING, STALE, TABLE, FastTable, Row, command, find_row
+from node.command import LOADING, NO_MANDATORY_KEYS, STALE, TABLE, FastTable, Row, command, find_row
 from node.commands.docs import access_flags, all_rows, docs, find, info
 from node.commands.help import help_text
 from node.data.pattern import compiled
@@ -14,6 +14,7 @@ _ANY_ORDER = (b"nondeterministic_output_order",)
 
 BAD_COMMAND = ReplyError(b"ERR Invalid command specified")
 BAD_ARGUMENT_COUNT = ReplyError(b"ERR Invalid number of arguments specified for command")
+BAD_ARGUMENTS = ReplyError(b"ERR Invalid arguments specified for command")
 NO_KEYS = ReplyError(b"ERR The command has no key arguments")
 
 
@@ -119,9 +120,7 @@ def _filter(kind: bytes, word: bytes) -> Callable[[Row], bool]:
 )
 def command_getkeys(session: Session, args: list[bytes]):
     """Which arguments of a command are keys."""
-    request = args[2:]
-    row = _row_with_keys(session.node.rows, request)
-    return [request[i] for i in row.key_indices(request)]
+    return [key for key, _ in _keys_and_uses(session, args[2:])]
 
 
 @command(
@@ -134,17 +133,19 @@ def command_getkeys(session: Session, args: list[bytes]):
 )
 def command_getkeysandflags(session: Session, args: list[bytes]):
     """Which arguments of a command are keys, and what it does with each."""
-    request = args[2:]
-    row = _row_with_keys(session.node.rows, request)
-    found: dict[int, list[bytes]] = {}
-    for keys in row.keys:
-        for i in keys.find(request):
-            found.setdefault(i, access_flags(keys))
-    last = access_flags(row.keys[-1]) if row.keys else []
     return [
-        [request[i], Members(Status(word) for word in found.get(i, last))]
-        for i in row.key_indices(request)
+        [key, Members(Status(word) for word in access_flags(use))]
+        for key, use in _keys_and_uses(session, args[2:])
     ]
+
+
+def _keys_and_uses(session: Session, request: list[bytes]) -> list[tuple[bytes, str]]:
+    """The keys of a command; raises ReplyError where it has none."""
+    row = _row_with_keys(session.node.rows, request)
+    uses = row.key_uses(request)
+    if not uses and not row.flags & NO_MANDATORY_KEYS:
+        raise BAD_ARGUMENTS
+    return [(request[i], use) for i, use in uses]
 
 
 def _row_with_keys(rows: FastTable, request: list[bytes]) -> Row:

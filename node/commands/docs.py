@@ -69,15 +69,15 @@ def legacy_range(specs: Sequence[Keys]) -> tuple[int, int, int]:
 def key_spec(keys: Keys) -> Map:
     """One key specification."""
     spec: Map = {b"notes": keys.notes.encode()} if keys.notes else {}
-    spec[b"flags"] = Members(Status(word) for word in access_flags(keys))
+    spec[b"flags"] = Members(Status(word) for word in access_flags(keys.access))
     spec[b"begin_search"] = _begin_search(keys)
     spec[b"find_keys"] = _find_keys(keys)
     return spec
 
 
-def access_flags(keys: Keys) -> list[bytes]:
+def access_flags(access: str) -> list[bytes]:
     """What a command does with a key: RO, RW, OW and RM stay upper case."""
-    return [(word if len(word) == 2 else word.lower()).encode() for word in keys.access.split()]
+    return [(word if len(word) == 2 else word.lower()).encode() for word in access.split()]
 
 
 def _begin_search(keys: Keys) -> Map:

@@ -2,7 +2,7 @@
 GEORADIUSBYMEMBER GEORADIUSBYMEMBER_RO. A geospatial index is a sorted set of geohashes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -432,12 +432,29 @@ def _store_keys(start: int) -> tuple[Keys, ...]:
     return (Keys("RO ACCESS"), *(Keys(access, start, keyword=word) for word in words))
 
 
+def _last_store(start: int) -> Callable[[Sequence[bytes]], list[int]]:
+    """The set that is searched, and the last one after STORE or STOREDIST."""
+
+    def find(args: Sequence[bytes]) -> list[int]:
+        found = [1]
+        i = start
+        while i < len(args) - 1:
+            if args[i].upper() in (b"STORE", b"STOREDIST"):
+                i += 1
+                found[1:] = [i]
+            i += 1
+        return found
+
+    return find
+
+
 @command(
     f"GEORADIUS key longitude latitude radius {_UNITS} {_OPTIONS} {_STORE}",
     flags=WRITE | DENYOOM,
     group="geo",
     since="3.2.0",
     keys=_store_keys(6),
+    find_keys=_last_store(5),
     complexity=_N_AND_ALL,
     history=(_ANY, _UPPER_CASE),
 )
@@ -471,6 +488,7 @@ def _around_place(session: Session, args: list[bytes], may_store: bool) -> Any:
     group="geo",
     since="3.2.0",
     keys=_store_keys(5),
+    find_keys=_last_store(5),
     complexity=_N_AND_ALL,
     history=(_ANY, _UPPER_CASE),
 )

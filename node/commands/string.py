@@ -2,6 +2,7 @@
 GETRANGE SUBSTR SETRANGE INCR DECR INCRBY DECRBY INCRBYFLOAT LCS.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from node.command import DENYOOM, FAST, READONLY, WRITE, Keys, Usage, command
@@ -81,6 +82,11 @@ def get(session: Session, args: list[bytes]) -> bytes | None:
     return None if value is None else text(value)
 
 
+def _set_access(args: Sequence[bytes]) -> str:
+    reads = any(word.upper() == b"GET" for word in args[3:])
+    return "RW ACCESS UPDATE" if reads else "OW UPDATE"
+
+
 @command(
     _SET,
     flags=WRITE | DENYOOM,
@@ -92,6 +98,7 @@ def get(session: Session, args: list[bytes]) -> bytes | None:
             notes="RW and ACCESS due to the optional `GET` argument",
         ),
     ),
+    find_access=_set_access,
     complexity="O(1)",
     history=(
         ("2.6.12", "Added the `EX`, `PX`, `NX` and `XX` options."),

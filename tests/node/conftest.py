@@ -84,7 +84,6 @@ def reference(tmp_path_factory: pytest.TempPathFactory, valkey_server_path: str)
     directory = tmp_path_factory.mktemp("reference")
     path = str(directory / "socket")
     directives = ["--port", "0", "--unixsocket", path, "--save", "", "--dir", str(directory)]
-    directives += ["--enable-debug-command", "yes"]
     with open(directory / "log", "wb") as log:
         process = subprocess.Popen([valkey_server_path, *directives], stdout=log, stderr=log)
     connect_when_ready(path).close()

@@ -77,6 +77,29 @@ def test_filters(local):
     assert [one.session.dropped for one in clients] == [True, False, True, True]
 
 
+def test_of_a_filter_given_twice_the_last_counts_and_of_ids_all(local):
+    clients = [local.client() for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.call("CLIENT", "SETNAME", f"n{number}")
+
+    def names(*options: str) -> list[str]:
+        lines = clients[0].call("CLIENT", "LIST", *options).splitlines()
+        return [fields(line)["name"] for line in lines]
+
+    assert names("NAME", "n1", "NAME", "n2") == ["n2"]
+    assert names("NOT-NAME", "n1", "NOT-NAME", "n2") == ["n0", "n1"]
+    ids = [str(client.session.id) for client in clients]
+    assert names("ID", ids[0], "ID", ids[2]) == ["n0", "n2"]
+    assert names("NOT-ID", ids[0], "NOT-ID", ids[2]) == ["n1"]
+
+
+def test_commands_of_a_client_are_counted(local):
+    client = local.client()
+    before = int(fields(client.call("CLIENT", "INFO"))["tot-cmds"])
+    client.call("PING")
+    assert int(fields(client.call("CLIENT", "INFO"))["tot-cmds"]) == before + 2
+
+
 def test_kill_oneself_gets_the_answer(local):
     client = local.client(b"10.0.0.1:5")
     assert client.call("CLIENT", "KILL", "10.0.0.1:5") == b"OK"
@@ -222,7 +245,7 @@ def test_info_sections(local):
     assert "commandstats" in titles("all") and "modules" not in titles("all")
     assert set(titles("everything")) == set(titles("all")) | {"modules"}
     assert titles("KEYSPACE", "cpu") == ["cpu", "keyspace"]
-    assert "db0:keys=1,expires=1,avg_ttl=100000\r\n" in client.call("INFO", "keyspace").decode()
+    assert "db0:keys=1,expires=1,avg_ttl=100000," in client.call("INFO", "keyspace").decode()
 
 
 def test_shutdown_ends_the_node_without_an_answer(local):

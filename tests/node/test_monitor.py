@@ -40,6 +40,16 @@ def test_what_is_shown(company: Company) -> None:
     """)
 
 
+def test_a_script_is_shown_before_its_calls(company: Company) -> None:
+    company.tell(
+        """
+        monitor: MONITOR
+        client: EVAL return|redis.call("SET","a",1) 0; EVAL_RO return|1 x; EVALSHA none 0
+        client: MULTI; EVAL return|redis.call("GET","a") 0; EXEC; FCALL none 0
+    """.replace("|", "\x20")
+    )
+
+
 def test_who_waits_is_shown_once(company: Company) -> None:
     company.join("waiting", 2)
     monitor, waiting = company.people["monitor"], company.people["waiting"]
