@@ -466,7 +466,8 @@ class Checks:
         self.epochs.on_start(process)
         self.promises.on_start(process)
 
-    def on_load(self, process: "Process") -> None:
+    def on_load(self, process: "Process", error: str = "") -> None:
+        demand(not error, "loaded what there was", f"{process.place}: {error}")
         self.files.on_load(process)
         self.promises.on_load(process)
 

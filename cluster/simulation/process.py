@@ -25,7 +25,7 @@ from node.background import Done, Work
 from node.config import Config
 from node.disk import PowerLoss, SimulatedDisk
 from node.node import Node
-from node.persistence.loading import load
+from node.persistence.loading import LoadError, load
 from node.resp import encode_request
 
 assert commands  # importing them fills the table
@@ -42,8 +42,8 @@ class Watcher:
     def on_effect(self, process: "Process", effect: Effect) -> None:
         """The core wants this, and it is about to be done."""
 
-    def on_load(self, process: "Process") -> None:
-        """The data are there with which a process starts."""
+    def on_load(self, process: "Process", error: str = "") -> None:
+        """The data are there with which a process starts, or can't be had."""
 
     def on_turn(self, process: "Process") -> None:
         """A turn has ended; its replies are under way."""
@@ -161,8 +161,12 @@ class Process:
         self.handle(self._begin)
 
     def _begin(self) -> None:
-        for _ in load(self.node, self.config.dbfilename):
-            continue
+        try:
+            for _ in load(self.node, self.config.dbfilename):
+                continue
+        except LoadError as error:
+            self.watcher.on_load(self, str(error))
+            raise
         self.watcher.on_load(self)
         self.member.start()
 

@@ -375,8 +375,8 @@ class World(Watcher):
     def on_turn(self, process: Process) -> None:
         self.checks.on_turn(process)
 
-    def on_load(self, process: Process) -> None:
-        self.checks.on_load(process)
+    def on_load(self, process: Process, error: str = "") -> None:
+        self.checks.on_load(process, error)
 
     def on_end(self, process: Process) -> None:
         self._note(process.place, "has shut down")

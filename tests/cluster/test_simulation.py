@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from cluster.checks import Violation
 from cluster.election import Election
-from cluster.simulation.settings import Settings
+from cluster.simulation.bus import Bus
+from cluster.simulation.settings import RDB, Settings
 from cluster.simulation.trial import run_seed
 from cluster.simulation.world import World
 from cluster.view import View
+from node.disk import Appender, SimulatedDisk
 from node.replication.primary import Primary
 from node.replication.stream import Stream
 from tests.cluster.stories import made_world
@@ -79,6 +82,9 @@ def test_what_a_node_logs_does_not_change_the_run():
 ROUGH = Settings(node_timeout=500, repeated=0.9, deaths_after_vote=1.0, fault_every=1000)
 
 
+SAVING = Settings(persistence=RDB, fault_every=1000)
+
+
 def first_failure(settings: Settings | None = None) -> str:
     """The rule that is broken first."""
     for seed in MORE_SEEDS:
@@ -98,6 +104,25 @@ def vote_without_saving(monkeypatch: pytest.MonkeyPatch) -> None:
         self.desk.must_sync = saved_anyway
 
     monkeypatch.setattr(Election, "on_request", on_request)
+
+
+def leave_votes_unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that writes nodes.conf, and doesn't wait until it is on the disk."""
+    real = Bus.save
+    monkeypatch.setattr(Bus, "save", lambda self, effect: real(self, evolve(effect, sync=False)))
+
+
+def leave_data_unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for the file with the data."""
+    real = SimulatedDisk.append_to
+
+    def append_to(self: SimulatedDisk, name: str) -> Appender:
+        file = real(self, name)
+        if name.endswith(".rdb"):
+            monkeypatch.setattr(file, "sync", lambda: None)
+        return file
+
+    monkeypatch.setattr(SimulatedDisk, "append_to", append_to)
 
 
 def vote_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +162,8 @@ def skip_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     ("mistake", "settings", "rules"),
     [
         (vote_without_saving, None, {"epochs don't go back", "one vote per epoch"}),
+        (leave_votes_unsynced, ROUGH, {"epochs don't go back", "one vote per epoch"}),
+        (leave_data_unsynced, SAVING, {"loaded what there was", "kept what was synced"}),
         (vote_twice, ROUGH, {"one vote per epoch"}),
         (win_without_votes, None, {"elected by a majority", "one winner per epoch"}),
         (skip_a_command, None, {"equal data at equal offsets", "settled"}),
