@@ -65,6 +65,8 @@ class Observe:
     full_syncs: int = 0
     partial_syncs: int = 0
     partial_syncs_refused: int = 0
+    replication_bytes_in: int = 0  # from the primary
+    replication_bytes_out: int = 0  # to replicas
     forks: int = 0
     fork_us: int = 0  # microseconds that the last one took
     peak_memory: int = 0
@@ -86,4 +88,5 @@ class Observe:
         self.bytes_in_of_the_gone = self.bytes_out_of_the_gone = 0
         self.failed_logins = self.input_overflows = self.output_overflows = 0
         self.peak_memory = 0
+        self.replication_bytes_in = self.replication_bytes_out = 0
         self.full_syncs = self.partial_syncs = self.partial_syncs_refused = 0

@@ -72,6 +72,7 @@ class Replica:
     def receive(self, data: bytes) -> None:
         self.progress_ms = self.node.now_ms
         self.session.receive(data)
+        self.session.output.clear()  # of what no replica gets: answers
 
     def take_output(self, most: int) -> bytes:
         data = b""
@@ -85,6 +86,8 @@ class Replica:
             data = self.node.log.read(self.cursor, most)
         if data:
             self.progress_ms = self.node.now_ms
+            self.session.bytes_out += len(data)
+            self.node.observe.replication_bytes_out += len(data)
         return data
 
     def lost(self, reason: str) -> None:
@@ -371,7 +374,9 @@ class Primary:
         """Drop a replica that is silent for too long or owes too much reading."""
         now_ms = self.node.now_ms
         heard_ms = replica.acked_ms if replica.streams() else replica.progress_ms
-        if now_ms - heard_ms > 1000 * self.node.config.repl_timeout:
+        # One that said SYNC need not acknowledge anything.
+        listens = replica.streams() and not replica.wants_reply
+        if not listens and now_ms - heard_ms > 1000 * self.node.config.repl_timeout:
             self.drop(replica, "it has timed out")
             return
         config = self.node.config

@@ -152,6 +152,7 @@ class PrimaryLink:
 
     def receive(self, data: bytes) -> None:
         self.heard_ms = self.node.now_ms
+        self.node.observe.replication_bytes_in += len(data)
         try:
             while data and self.state != CONNECT:
                 data = self._read(data)
@@ -304,6 +305,7 @@ class PrimaryLink:
         stream = self.stream
         assert stream is not None
         stream.session.active_ms = self.node.now_ms
+        stream.session.bytes_in += len(data)
         stream.receive(data)
         self._ack_due |= stream.asked_ack
         stream.asked_ack = False

@@ -9,6 +9,7 @@ import fcntl
 import os
 import select
 import tempfile
+import time
 from collections.abc import Iterable
 from typing import IO
 
@@ -67,8 +68,10 @@ class Source:
         with contextlib.suppress(OSError):  # a larger one only saves wakeups
             fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         pieces = snapshot.pieces()
+        started = time.perf_counter_ns()
         try:
             pid = child.fork(lambda: _write(pieces, into), [into])
+            snapshot.node.observe.forked((time.perf_counter_ns() - started) // 1000)
         except OSError:
             os.close(out)
             raise

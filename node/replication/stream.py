@@ -55,6 +55,9 @@ class Stream:
             applied = self._take_all(self._parser.feed(data))
         finally:
             keyspace.expiry = HIDE
+        if applied:
+            self.session.commands += len(applied)
+            self.session.last_row = self.node.rows.get(applied[-1][0])
         self._record(before, applied)
         if self._parser.error is not None:
             raise StreamError(self._parser.error.text.decode("latin-1"))

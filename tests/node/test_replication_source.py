@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from node import child
+from node.observe import Observe
 from node.replication import source as source_module
 from node.replication.source import Source
 
@@ -56,6 +57,7 @@ def wanted(tmp_path):
 
     class Node:
         config = Config()
+        observe = Observe()
 
     return lambda pieces, mark=b"": Wanted(Node(), pieces, mark)
 
@@ -72,7 +74,7 @@ def test_the_pieces_come_as_they_were(wanted, mark):
     pieces = [bytes([number]) * 70_000 for number in range(60)]
     snapshot = wanted(iter(pieces), mark)
     carry(snapshot)
-    assert snapshot.error == ""
+    assert snapshot.error == "" and snapshot.node.observe.forks == 1
     assert b"".join(snapshot.got) == b"%d:" % (0 if mark else 60 * 70_000) + b"".join(pieces)
 
 
