@@ -296,15 +296,9 @@ class Reading:
 
 def _place(path: Path, start: int, number: int) -> int:
     """The offset of the command after so many that follow a place in the file."""
-    reader = aof.Reader(start)
     with open(path, "rb") as file:
         file.seek(start)
-        while True:
-            at = reader.valid_up_to
-            byte = file.read(1)
-            number -= len(reader.feed(byte))
-            if number < 0 or not byte:
-                return at
+        return aof.place_of(iter(lambda: file.read(PIECE_SIZE), b""), number, start)
 
 
 def _name(command: list[bytes]) -> str:

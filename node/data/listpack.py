@@ -144,7 +144,7 @@ def decode(block: bytes) -> list[bytes]:
     values: list[bytes] = []
     at = _read_entries(block, values, total - 1)
     if at != total - 1:
-        raise ListpackError("listpack entry beyond the end", at)
+        raise ListpackError("listpack entry beyond the end", min(at, total))
     if count not in (len(values), _UNKNOWN):
         raise ListpackError("listpack with another count than it says", 4)
     return values

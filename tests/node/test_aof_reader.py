@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from node.persistence.aof.reader import Reader, cut_at, is_rdb
+from node.persistence.aof.reader import Reader, cut_at, is_rdb, place_of
 from node.resp import encode_request
 
 SET = [b"SET", b"key", b"value"]
@@ -143,3 +143,16 @@ def test_a_length_that_is_not_there_costs_nothing():
     for _ in range(1000):
         assert reader.feed(b"*3\r\n$9999999999\r\n" if reader.end() == 0 else b"x" * 1000) == []
     assert reader.finish() == [] and reader.is_truncated() and reader.valid_up_to == 0
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 1000])
+def test_the_place_of_a_command(piece):
+    requests = [encode_request([b"SET", b"k%d" % n, b"v" * n]) for n in range(12)]
+    multi, done = encode_request([b"MULTI"]), encode_request([b"EXEC"])
+    parts = [*requests[:4], b"#TS:1\r\n", multi, *requests[4:6], done, *requests[6:]]
+    data = b"".join(parts)
+    starts = [data.index(request) for request in requests]
+    starts[4] = starts[5] = data.index(multi)
+    for number, start in enumerate(starts):
+        pieces = (data[at : at + piece] for at in range(0, len(data), piece))
+        assert place_of(pieces, number, 10) == 10 + start

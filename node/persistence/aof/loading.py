@@ -16,7 +16,7 @@ from node.command import CONTAINER, Row
 from node.data.keyspace import KEEP
 from node.execute import answer_now, execute
 from node.persistence.aof.manifest import ManifestError, Part
-from node.persistence.aof.reader import HEAD_SIZE, Command, Reader, is_rdb
+from node.persistence.aof.reader import HEAD_SIZE, Command, Reader, is_rdb, place_of
 from node.persistence.checkpoint import Loader, seconds_per_key, take_functions
 from node.persistence.loading import LoadError, Loading
 from node.persistence.rdb import RdbError
@@ -97,6 +97,8 @@ class PartLoading:
     part: Part
     is_last: bool
     rdb_keys: int = 0
+    _start: int = 0  # of the commands in the file
+    _done: int = 0  # commands
     _session: "Session" = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -161,7 +163,8 @@ class PartLoading:
         rest = loader.finish()
         take_functions(self.node, loader)
         self.rdb_keys = loader.keys
-        reader = Reader(loader.reader.offset)
+        self._start = loader.reader.offset
+        reader = Reader(self._start)
         self._apply(reader.feed(rest))
         return reader
 
@@ -190,6 +193,7 @@ class PartLoading:
                 self._complain(args, value)
             elif kind is Wait:
                 answer_now(value)
+            self._done += 1
         self._take_time(len(commands))
 
     def _execute(self, args: Command) -> Any:
@@ -197,16 +201,30 @@ class PartLoading:
         if type(value) is ReplyError and value.text.startswith(b"ERR unknown command"):
             raise LoadError(
                 f"Unknown command '{args[0][:128].decode(errors='replace')}' reading the append "
-                f"only file {self.part.name}"
+                f"only file {self.part.name}, at offset {self._place()}"
             )
         return value
+
+    def _place(self) -> int:
+        """Where in the file the command under way is."""
+        file = self.node.disk.open(self.node.aof.directory.path(self.part.name))
+        try:
+            skipped = 0
+            while skipped < self._start:
+                skipped += len(file.read(min(PIECE_SIZE, self._start - skipped)))
+            return place_of(iter(lambda: file.read(PIECE_SIZE), b""), self._done, self._start)
+        finally:
+            file.close()
 
     def _complain(self, args: Command, error: ReplyError) -> None:
         """A command that was logged did something once: that it fails now is odd, but no reason
         to be without all the others; except that they would go to a wrong database."""
         text = error.text.decode(errors="replace")
         if args[0].upper() == b"SELECT":
-            raise LoadError(f"The append only file {self.part.name} says {args!r}: {text}")
+            raise LoadError(
+                f"The append only file {self.part.name} says {args[:2]!r}: {text}, "
+                f"at offset {self._place()}"
+            )
         _log.warning(
             "A command of the append only file %s has failed: %s after processing %r",
             *(self.part.name, text, args[0][:64]),

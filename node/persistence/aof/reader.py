@@ -9,7 +9,7 @@ the first bytes. That part is for node.persistence.rdb; a Reader is for what fol
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -231,6 +231,28 @@ class Reader:
                 raise AofError("A line that is too long", self._start + at)
             raise _Short(len(self._buffer) + 1)
         return self._buffer[at:newline].removesuffix(b"\r"), newline + 1
+
+
+def place_of(pieces: Iterable[bytes], number: int, start: int = 0) -> int:
+    """The offset of the command after the first `number` that a Reader returns, or of the
+    transaction that it is in. pieces: of the file, from offset `start` on."""
+    reader, before, done, held = Reader(start), start, 0, b""
+    for piece in pieces:
+        held += piece
+        reader.feed(piece)
+        if reader.commands > number:
+            break
+        held = held[reader.valid_up_to - before :]
+        before, done = reader.valid_up_to, reader.commands
+    slow = Reader(before)
+    place = before
+    for line in held.splitlines(keepends=True):
+        slow.feed(line)
+        slow.finish()
+        if slow.commands > number - done:
+            break
+        place = slow.valid_up_to
+    return place
 
 
 def cut_at(timestamps: Sequence[tuple[int, int]], seconds: int) -> int | None:

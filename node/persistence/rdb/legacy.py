@@ -32,7 +32,7 @@ def decode_ziplist(block: bytes) -> list[bytes]:
     except IndexError:
         at = end + 1
     if at != end or count not in (len(values), 0xFFFF):
-        raise RdbError("broken ziplist", at)
+        raise RdbError("broken ziplist", min(at, end))
     return values
 
 
@@ -70,7 +70,7 @@ def decode_zipmap(block: bytes) -> list[bytes]:
     except IndexError:
         at = end + 1
     if at != end or len(parts) % 2:
-        raise RdbError("broken zipmap", at)
+        raise RdbError("broken zipmap", min(at, end))
     return parts
 
 
