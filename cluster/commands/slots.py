@@ -63,6 +63,7 @@ def get_keys_in_slot(routing: Routing, session: Session, args: list[bytes]):
     "O(N) where N is the number of keys in the slot",
     WRITE | ADMIN | NO_ASYNC_LOADING | ALL_DBS,
     since="9.0.0",
+    categories="keyspace",
 )
 def flush_slot(routing: Routing, session: Session, args: list[bytes]):
     """Deletes the keys of a slot, in every database."""

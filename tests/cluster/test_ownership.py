@@ -253,9 +253,6 @@ def test_a_replica_is_moved_and_everybody_sees_it():
     assert refusal(net, replica, fx.Replicate(net.hosts[3].id)) == (
         "ERR I can only replicate a master, not a replica."
     )
-    assert refusal(net, replica, fx.SetSlot(1, "STABLE")) == (
-        "ERR Please use SETSLOT only with masters."
-    )
 
 
 def test_a_replica_may_replicate_no_one():

@@ -9,6 +9,7 @@ from cluster.slots import SLOTS, key_slot
 from tests.node.servers import wait_until
 
 CLUSTERED = ("--cluster-enabled", "yes", "--cluster-node-timeout", "3000")
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 # Asked of both servers in this order, on one connection each; slot 15495 is that of `a`.
 LINES = """
@@ -289,14 +290,14 @@ def ask_where_it_belongs(by_port, connection, *command):
 @pytest.fixture
 def shard(our_server, valkey_server, connect):
     """A function (who the primary is, who its replica) that gives their connections, and that of a
-    third node which serves slot 16383 alone."""
+    third node which serves the last two slots."""
 
     def build(primary, replica):
         starts = {"ours": our_server, "valkey": valkey_server}
-        servers = [starts[kind](*CLUSTERED) for kind in (primary, replica, "valkey")]
+        servers = [starts[kind](*CLUSTERED, *AT_ONCE) for kind in (primary, replica, "valkey")]
         first, second, other = connections = [connect(server.port) for server in servers]
-        first.one("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 2)
-        other.one("CLUSTER", "ADDSLOTS", SLOTS - 1)
+        first.one("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 3)
+        other.one("CLUSTER", "ADDSLOTS", SLOTS - 2, SLOTS - 1)
         for server in servers[1:]:
             first.one("CLUSTER", "MEET", "127.0.0.1", server.port)
         for connection in connections:
@@ -307,8 +308,8 @@ def shard(our_server, valkey_server, connect):
             wait_until(knows_all, "all know each other")
         id_ = first.one("CLUSTER", "MYID")
         wait_until(lambda: second.one("CLUSTER", "REPLICATE", id_) == b"OK", "it replicates")
-        is_linked = lambda: b"master_link_status:up" in second.one("INFO", "replication")  # noqa: E731
-        wait_until(is_linked, "the replica has the data")
+        is_online = lambda: b"state=online" in first.one("INFO", "replication")  # noqa: E731
+        wait_until(is_online, "the replica has the data")
         knows = lambda: len(first.one("CLUSTER", "REPLICAS", id_)) == 1  # noqa: E731
         wait_until(knows, "the primary knows its replica")
         return servers, connections
