@@ -91,7 +91,7 @@ class Blocking:
         db = self.node.keyspace[place[0]]
         for session in list(self._by_key.get(place, {}).values()):
             wait = session.waiting
-            if wait is None or (wait.kind and type(db.peek(place[1])) is not wait.kind):
+            if wait is None or (wait.kind and type(db.glance(place[1])) is not wait.kind):
                 continue
             value = self.node.run_again(session, self._commands[session.id])
             if type(value) is not Wait:
@@ -127,6 +127,9 @@ class Blocking:
         """End a wait with this reply, then run what the client has sent meanwhile."""
         self.forget(session)
         session.push(value)
+        for late in session.late:
+            session.push_encoded(late)
+        session.late.clear()
         self.node.resume(session)
 
     def forget(self, session: Session) -> None:

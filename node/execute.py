@@ -86,34 +86,44 @@ def run(node: "Node", batch: Batch) -> None:
     pubsub = node.pubsub
     mine = node.topology.mine
     dirty = keyspace.dirty
-    row: Row | None
+    # Requests mostly ask for the same command as the one before: what is known of it is kept.
+    name: bytes | None = None
+    row: Row | None = None
+    direct = False  # whether it needs no second look
+    gates = low = high = 0
+    handler: Any = None
     value: Any
     for session, requests, chunk in batch:
         if session.closing:
             continue
         start = dirty
         mark = log.mark() if log.active else 0
-        gates = session.gate | node.gate
+        if session.gate | node.gate != gates:
+            gates = session.gate | node.gate
+            name = None
         pubsub.current = session
         reply = session.output.append
         output_left = MAX_OUTPUT
-        row = None
         rest = iter(requests)
         for args in rest:
-            row = rows.get(args[0])
+            if args[0] != name:
+                name = args[0]
+                row = rows.get(name)
+                direct = row is not None and not row.flags & gates
+                if direct:
+                    low, high, handler = row.low, row.high, row.handler  # type: ignore[union-attr]
             try:
                 if (
-                    row is not None
-                    and not row.flags & gates
-                    and row.low <= len(args) <= row.high
-                    and (mine is None or _is_here(node, mine, row, args))
+                    direct
+                    and low <= len(args) <= high
+                    and (mine is None or _is_here(node, mine, row, args))  # type: ignore[arg-type]
                 ):
-                    row.calls += 1
-                    handler = row.handler  # called as a method it takes a slower way
+                    row.calls += 1  # type: ignore[union-attr]
                     value = handler(session, args)
                 else:
                     row, value = _run_slowly(node, session, args)
                     gates = session.gate | node.gate
+                    name = None
                     if session.closing:
                         deque(rest, 0)  # what came after it does not run
             except ReplyError as error:
@@ -232,8 +242,15 @@ def run_again(node: "Node", session: Session, args: list[bytes]) -> Any:
 
     Returns the reply, or a Wait where there is none yet.
     """
-    dirty = node.keyspace.dirty
-    value = _call(node, session, args)
+    dirty, pubsub = node.keyspace.dirty, node.pubsub
+    current, pubsub.current = pubsub.current, session  # what it tells itself follows its reply
+    try:
+        row, value = admit(node, session, args)
+        if row is not None:
+            value = invoke(node, session, row, args)
+            row.calls -= 1  # it was counted when it began to wait
+    finally:
+        pubsub.current = current
     if node.keyspace.dirty != dirty and node.log.active:
         node.log.writers.append(session)
     return value

@@ -18,7 +18,7 @@ class ErrorStats:
 
     def count(self, error: ReplyError) -> None:
         self.total += 1
-        kind = error.text.partition(b" ")[0]
+        kind = b"".join(error.text.split(None, 1)[:1])
         if kind in self.by_kind or len(self.by_kind) < _ERROR_KINDS_MAX:
             self.by_kind[kind] = self.by_kind.get(kind, 0) + 1
 

@@ -393,6 +393,7 @@ def _set_and_delete(session: Session, key: bytes, fields: list[bytes]) -> None:
     db = session.db
     value = db.make(key, Hash)
     there = [field for field in dict.fromkeys(fields) if field in value.fields]
+    db.keyspace.expired_fields += len(fields)
     db.signal(key, b"hset", HASH)
     db.signal(key, b"hexpire", HASH)
     if there:

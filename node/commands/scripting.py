@@ -339,7 +339,7 @@ def function_delete(session: Session, args: list[bytes]):
 def function_flush(session: Session, args: list[bytes]):
     """Deletes all libraries."""
     if len(args) > 3:
-        raise _wrong_count(b"FLUSH")
+        raise _wrong_count(args[1])
     if len(args) == 3 and args[2].upper() not in (b"ASYNC", b"SYNC"):
         raise ReplyError(b"ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
     session.node.scripting.libraries.clear()
@@ -470,7 +470,7 @@ def function_dump(session: Session, args: list[bytes]):
 def function_restore(session: Session, args: list[bytes]):
     """Loads the libraries of a dump."""
     if len(args) > 4:
-        raise _wrong_count(b"RESTORE")
+        raise _wrong_count(args[1])
     policy = args[3].upper() if len(args) > 3 else b"APPEND"
     if policy not in (b"FLUSH", b"APPEND", b"REPLACE"):
         raise ReplyError(

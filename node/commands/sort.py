@@ -180,7 +180,8 @@ def _sort(session: Session, args: list[bytes], may_store: bool) -> list[Any] | i
     db = session.db
     value = db.read(args[1])
     elements = _elements(value)
-    if request.keeps_order() and type(value) is Set and request.store is not None:
+    in_script = not session.id and session.node.scripting.run is not None
+    if request.keeps_order() and type(value) is Set and (request.store is not None or in_script):
         # A set's order is its own affair; what is stored must be the same on every replica.
         request.by, request.alphabetic = None, True
     if not request.keeps_order():

@@ -83,7 +83,7 @@ class Calls:
             *(self.double, self.find, self.repeated),
         )
         host = {function.__name__.encode(): guarded(function) for function in functions}
-        return host | {b"invoke": self.invoke}
+        return host | {b"invoke": self.invoke, b"invoke_all": self.invoke_all}
 
     def begin(self, run: Run) -> None:
         """The script under way from here on, until `run` is None."""
@@ -124,6 +124,10 @@ class Calls:
             return error.text, ERROR
         except BaseException:
             return _failed()
+
+    def invoke_all(self, given: Any) -> Any:
+        """As `invoke`, for more values than Lua's stack takes: a table of them."""
+        return self.invoke(*given.values())
 
     def _admit(self, row: Row, args: list[bytes]) -> Row:
         """The row of a command that needs a second look; raises ReplyError."""

@@ -27,6 +27,9 @@ _BAD_NAME = ReplyError(
     b"one character long"
 )
 _TWICE = ReplyError(b"ERR Function already exists in the library")
+_NOT_LOADING = ReplyError(
+    b"ERR server.register_function can only be called on FUNCTION LOAD command"
+)
 _UNKNOWN_FLAG = ReplyError(b"ERR unknown flag given")
 
 
@@ -104,7 +107,8 @@ class Libraries:
     def register(self, name: bytes, description: bytes | bool, flags: bytes) -> int:
         """redis.register_function: the number for the callback; raises ReplyError."""
         library = self._loading
-        assert library is not None
+        if library is None:
+            raise _NOT_LOADING
         bits = 0
         for flag in flags.split(b",") if flags else ():
             if flag not in FLAGS:

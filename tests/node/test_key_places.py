@@ -1,4 +1,4 @@
-"""COMMAND GETKEYS and GETKEYSANDFLAGS beside a real server: which arguments are keys, and what for."""
+"""COMMAND GETKEYS and GETKEYSANDFLAGS beside a real server: which are keys, what for."""
 
 import pytest
 from differential import Pair

@@ -157,7 +157,7 @@ local function guarded_xpcall(...)
     return handled(handler, xpcall(f, relocate))
 end
 
-local MOST = 7900  -- values on the stack at once
+local MOST = 7999  -- values on the stack at once
 
 local function is_int(number)
     return number >= -2147483648 and number <= 2147483647

@@ -27,11 +27,21 @@ local function special(value, kind)
     error("not enough memory", 0)
 end
 
+-- So many values the host takes from the stack; more go there in a table.
+local MOST = 7000
+
+local function asked(...)
+    if select("#", ...) > MOST then
+        return host.invoke_all({ ... })
+    end
+    return invoke(...)
+end
+
 local api = {}
 
 function api.call(...)
     check_memory()
-    local value, kind = invoke(...)
+    local value, kind = asked(...)
     if not kind then
         return value
     elseif kind == ERROR then
@@ -42,7 +52,7 @@ end
 
 function api.pcall(...)
     check_memory()
-    local value, kind = invoke(...)
+    local value, kind = asked(...)
     if not kind then
         return value
     end
