@@ -88,7 +88,7 @@ def run(node: "Node", batch: Batch) -> None:
     dirty = keyspace.dirty
     # Requests mostly ask for the same command as the one before: what is known of it is kept.
     name: bytes | None = None
-    row: Row | None = None
+    row: Any = None
     direct = False  # whether it needs no second look
     gates = low = high = 0
     handler: Any = None
@@ -111,14 +111,14 @@ def run(node: "Node", batch: Batch) -> None:
                 row = rows.get(name)
                 direct = row is not None and not row.flags & gates
                 if direct:
-                    low, high, handler = row.low, row.high, row.handler  # type: ignore[union-attr]
+                    low, high, handler = row.low, row.high, row.handler
             try:
                 if (
                     direct
                     and low <= len(args) <= high
-                    and (mine is None or _is_here(node, mine, row, args))  # type: ignore[arg-type]
+                    and (mine is None or _is_here(node, mine, row, args))
                 ):
-                    row.calls += 1  # type: ignore[union-attr]
+                    row.calls += 1
                     value = handler(session, args)
                 else:
                     row, value = _run_slowly(node, session, args)
