@@ -12,6 +12,7 @@ https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
 import re
+from collections import deque
 from typing import Any
 
 import hiredis
@@ -46,6 +47,7 @@ _join = b"".join
 # is empty says nothing: a request may have been cut right after one of its arguments.)
 _END = b":1\r\n"
 _NOTHING = object()
+TAIL_TRIES = 8
 
 
 class ProtocolError(Exception):
@@ -86,13 +88,9 @@ class RequestParser:
                 _join(first)  # TypeError for whatever is no list of bytes
                 requests = [first]
                 if reader.has_data():
-                    reader.feed(_END)
                     requests += iter(reader.gets, False)
-                    whole = requests[-1] == 1
-                    if whole:
-                        requests.pop()
-                    for request in requests:
-                        _join(request)
+                    deque(map(_join, requests), 0)
+                    whole = not reader.has_data() and self._ends_here()
             except (hiredis.ProtocolError, TypeError):
                 self._reader = hiredis.Reader(notEnoughData=False)
                 return self._feed_strict(data)
@@ -113,13 +111,22 @@ class RequestParser:
         """Bytes fed that belong to no request given yet."""
         return 0 if self._strict is None else self._strict.unfinished()
 
+    def _ends_here(self) -> bool:
+        """Whether no request is under way; the reader is of no use any more if one is."""
+        self._reader.feed(_END)
+        return type(self._reader.gets()) is int
+
     def _split_tail(self, data: bytes, requests: list[list[bytes]]) -> list[list[bytes]]:
         """Hand the unfinished request at the end of a chunk to the strict parser."""
         self._reader = hiredis.Reader(notEnoughData=False)
-        end = sum(map(_canonical_length, requests))
-        if data[:end] != _join(map(encode_request, requests)):
-            return self._feed_strict(data)
-        return requests + self._feed_strict(data[end:])
+        end = len(data)
+        for _ in range(TAIL_TRIES):  # an argument may look like the beginning of a request
+            end = data.rfind(b"\r\n*", 0, end) + 2
+            if end < 2:
+                break
+            if _has_just(data[:end], len(requests)):
+                return requests + self._feed_strict(data[end:])
+        return self._feed_strict(data)
 
     def _resume(self, data: bytes) -> list[list[bytes]]:
         """Finish the one request under way, then give the rest of the chunk to `feed`."""
@@ -146,6 +153,17 @@ class RequestParser:
         if strict.is_empty():
             self._strict = None
         return requests
+
+
+def _has_just(data: bytes, count: int) -> bool:
+    """Whether these bytes, the beginning of some that hiredis could read, are so many requests."""
+    reader = hiredis.Reader(notEnoughData=False)
+    reader.feed(data)
+    found = sum(1 for _ in iter(reader.gets, False))
+    if found != count or reader.has_data():
+        return False
+    reader.feed(_END)
+    return type(reader.gets()) is int
 
 
 def whole_requests(data: bytes) -> list[list[bytes]] | None:
@@ -179,14 +197,6 @@ def _plain_inline(data: bytes) -> bool:
     return data[-1] == _NEWLINE and not (
         b"*" in data or b'"' in data or b"'" in data or b"\0" in data
     )
-
-
-def _canonical_length(args: list[bytes]) -> int:
-    size = len(b"*%d\r\n" % len(args))
-    for arg in args:
-        n = len(arg)
-        size += n + len(b"%d" % n) + 5
-    return size
 
 
 class _Strict:
