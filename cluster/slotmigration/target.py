@@ -78,6 +78,8 @@ class Import:
 
     def _act(self, state: str) -> None:
         if state == jobs.WAITING_FOR_PAUSED:
+            # A Valkey source counts on that, whatever database its snapshot has ended in.
+            self.session.db = self.migrations.node.keyspace[0]
             self.say("REQUEST-PAUSE")
         elif state == jobs.GRANTED:
             self.migrations.claim(self.job)
