@@ -28,6 +28,7 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
     moving        MIGRATE: keys on their way to another node
     slot_stats    what each slot of a cluster costs
     notifications keyspace events, published
+    eviction      maxmemory: how much there is, and which keys go
     monitor       MONITOR: every command, shown to those who look on
  5  commands/     a file per group of commands
  6  replication/  primary and replica: the two ends of a link, without its socket

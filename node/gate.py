@@ -10,6 +10,7 @@ from node.command import (
     ALLOW_BUSY,
     ANY,
     CONTAINER,
+    DENYOOM,
     LOADING,
     MAY_REPLICATE,
     NO_AUTH,
@@ -47,6 +48,8 @@ NOT_SAVED = ReplyError(
 )
 LOOKS_ON = ReplyError(b"ERR Replica can't interact with the keyspace")
 NO_REPLICAS = ReplyError(b"NOREPLICAS Not enough good replicas to write.")
+OUT_OF_MEMORY = ReplyError(b"OOM command not allowed when used memory > 'maxmemory'.")
+_ENDS_TRANSACTION = frozenset((b"exec", b"discard", b"quit", b"reset"))
 # Commands that MULTI does not queue.
 _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"))
 # What is answered where a client is sent elsewhere.
@@ -64,8 +67,12 @@ def node_gate(node: "Node") -> int:
         flags |= ANY
     if node.scripting.is_busy():
         flags |= ANY
+    if node.slot_stats.is_on():
+        flags |= ANY
     if not_stored(node) is not None:
         flags |= ANY  # PING too
+    if node.eviction.is_on():
+        flags |= DENYOOM
     if node.is_replica() or node.lacks_replicas():
         flags |= WRITE
     if node.pause.is_on():
@@ -94,6 +101,8 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
         held = _redirection(node, session, flags, args)
         if held is not None:
             return held
+    if node.eviction.is_on():
+        _room(node, session, row, flags)
     _saving(node, row, flags)
     _writing(node, flags)
     _subscriber(session, row)
@@ -151,6 +160,13 @@ def abort(session: Session, error: ReplyError) -> ReplyError:
         return error
     reason = error.text.removeprefix(b"ERR ")
     return ReplyError(b"EXECABORT Transaction discarded because of: " + reason)
+
+
+def _room(node: "Node", session: Session, row: Row, flags: int) -> None:
+    """What needs memory is not to run where there is none; a transaction's queue needs some."""
+    queues = session.transaction is not None and row.name not in _ENDS_TRANSACTION
+    if not node.eviction.make_room() and (flags & DENYOOM or queues):
+        raise OUT_OF_MEMORY
 
 
 def _saving(node: "Node", row: Row, flags: int) -> None:

@@ -167,7 +167,7 @@ def _paused_actions(node: "Node") -> str:
 
 def memory_used(node: "Node") -> tuple[int, int]:
     """The bytes in use now, and the most that was ever seen to be."""
-    used = node.host.memory()
+    used = node.eviction.used()
     peak = node.observe.peak_memory = max(node.observe.peak_memory, used)
     return used, peak
 
@@ -175,13 +175,14 @@ def memory_used(node: "Node") -> tuple[int, int]:
 @section("Memory")
 def memory(node: "Node") -> Fields:
     (used, peak), total = memory_used(node), node.host.total_memory
+    resident = node.host.memory()
     limit = node.config.maxmemory
     unsent = sum(one.unsent() for one in node.sessions.values())
     return (
         ("used_memory", used),
         ("used_memory_human", human(used)),
-        ("used_memory_rss", used),
-        ("used_memory_rss_human", human(used)),
+        ("used_memory_rss", resident),
+        ("used_memory_rss_human", human(resident)),
         ("used_memory_peak", peak),
         ("used_memory_peak_human", human(peak)),
         ("used_memory_peak_perc", f"{100 * used / peak if peak else 0:.2f}%"),
@@ -283,7 +284,7 @@ def stats(node: "Node") -> Fields:
         ("sync_partial_err", observe.partial_syncs_refused),
         ("expired_keys", keyspace.expired),
         ("expired_fields", keyspace.expired_fields),
-        ("evicted_keys", 0),
+        ("evicted_keys", node.eviction.evicted),
         ("evicted_clients", 0),
         ("evicted_scripts", node.scripting.cache.evicted),
         ("total_eviction_exceeded_time", 0),
@@ -363,13 +364,14 @@ def cluster(node: "Node") -> Fields:
 def keyspace(node: "Node") -> Fields:
     now_ms = node.keyspace.now_ms
     for db in node.keyspace.databases:
-        if db.size:
-            expires = len(db.expires)
+        size = len(db)
+        if size:
+            expires = min(len(db.expires), size)
             some = list(itertools.islice(db.expires.values(), _TTL_SAMPLES))
             left = sum(at_ms - now_ms for at_ms in some) // len(some) if some else 0
             yield (
                 f"db{db.index}",
-                f"keys={db.size},expires={expires},avg_ttl={max(left, 0)},"
+                f"keys={size},expires={expires},avg_ttl={max(left, 0)},"
                 f"keys_with_volatile_items={_volatile_hashes(db)}",
             )
 

@@ -21,6 +21,7 @@ from node.commands.hash_expiry import expire_due_fields
 from node.data.keyspace import EXPIRE, EXPIRED, Database, Keyspace
 from node.data.limits import Limits
 from node.disk import Disk, RealDisk
+from node.eviction import Eviction
 from node.execute import Batch, Unit, run, run_again
 from node.host import Host, Nowhere
 from node.housekeeper import Housekeeper
@@ -41,6 +42,7 @@ from node.resp import RequestParser
 from node.scripting.engine import Scripting
 from node.session import Session
 from node.shutdown import Shutdown
+from node.slot_stats import SlotStats
 from node.topology import Alone, Topology
 from node.tracking import Tracking
 from node.transaction import Watches
@@ -65,7 +67,8 @@ class Node:
     is_idle: nothing happens by itself, but for the deadlines of clients; for tests.
     role: primary or replica, and all of replication. transport: carries its links. disk, host:
     files, and what INFO tells of process and machine. background: work that leaves the node free.
-    saves: the file with its data. moving: keys on their way to other nodes.
+    saves: the file with its data. moving: keys on their way to other nodes. slot_stats: what each
+    slot costs.
     loading: how far the loading of a data set is, while it lasts.
     on_shutdown, on_deadline: the driver's; called to end the process, and when something has
     become due before the next regular tick. on_busy: called while a script keeps the node busy, to
@@ -90,6 +93,7 @@ class Node:
     aof: Aof = attrs.field(init=False)
     shutdown: Shutdown = attrs.field(init=False)
     moving: Moving = attrs.field(init=False)
+    slot_stats: SlotStats = attrs.field(init=False)
     host: Host = attrs.field(factory=Nowhere)
     pubsub: PubSub = attrs.field(factory=PubSub)
     watches: Watches = attrs.field(init=False)
@@ -97,6 +101,7 @@ class Node:
     housekeeper: Housekeeper = attrs.field(init=False)
     scripting: Scripting = attrs.field(init=False)
     notifications: Notifications = attrs.field(init=False)
+    eviction: Eviction = attrs.field(init=False)
     rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
     sessions: dict[int, Session] = attrs.field(factory=dict)
     now_ms: int = 0
@@ -116,8 +121,9 @@ class Node:
     _resumed: list[Session] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
+        config = self.config
         self.keyspace = Keyspace(
-            count=self.config.databases,
+            count=config.cluster_databases if self.topology.clustered else config.databases,
             random=self.random,
             part_of=self.topology.slot_of,
             limits=self._limits(),
@@ -135,12 +141,14 @@ class Node:
         self.aof = Aof(self)
         self.shutdown = Shutdown(self)
         self.moving = Moving(self)
+        self.slot_stats = SlotStats(self)
+        self.eviction = Eviction(self)
         self.run_id = f"{self.random.getrandbits(160):040x}"
         self.begin_turn()
         self.started_ms, self.started_wall_ms = self.now_ms, self.keyspace.now_ms
         self.saves.begin()
         self.observe.startup_memory = self.host.memory()
-        for name in ("replica-read-only", "replica-serve-stale-data", "min-replicas-to-write"):
+        for name in GATING:
             self.config.on_change(name, lambda _: self.refresh_gate())
         self.config.on_change("repl-backlog-size", self._resize_backlog)
         for name in LIMIT_DIRECTIVES:
@@ -149,7 +157,7 @@ class Node:
         self.config.on_change("notify-keyspace-events", self.notifications.configure)
         self.notifications.configure(self.config)
         self.config.on_change("hz", lambda _: self.on_deadline())
-        self.refresh_gate()
+        self.eviction.configure()
 
     # --- clients ---------------------------------------------------------------------------------
 
@@ -275,6 +283,7 @@ class Node:
         self.shutdown.tick()
         self.moving.tick()
         self.housekeeper.tick()
+        self.eviction.make_room()
         self.refresh_gate()
         self.end_turn()
 
@@ -306,8 +315,10 @@ class Node:
         self.observe.bytes_in_of_the_gone -= received
         self.observe.bytes_out_of_the_gone -= sent
         self.keyspace.hits = self.keyspace.misses = self.keyspace.expired = 0
+        self.keyspace.expired_fields = 0
         for row in every_row():
             row.calls = row.failed = row.rejected = row.nanoseconds = 0
+        self.slot_stats.reset()
 
     def _expire_due(self) -> None:
         if self.keyspace.expiry != EXPIRE or self.pause.is_on() or not self.expires_actively:
@@ -319,7 +330,8 @@ class Node:
                 db.expire_now(key)
             due = db.field_expires.due(self.keyspace.now_ms)
             for key in itertools.islice(due, EXPIRE_BATCH):
-                expire_due_fields(self, db, key)
+                if not db.postpones(key):
+                    expire_due_fields(self, db, key)
 
     def _expire_key(self, db: Database, key: bytes) -> None:
         """Delete a key because its time has come, and tell replicas, files and listeners."""
@@ -427,6 +439,14 @@ class Node:
         for session in self.sessions.values():
             session.parser.bulk_max = config.proto_max_bulk_len
 
+
+# Directives that change which commands need a second look.
+GATING = (
+    "replica-read-only",
+    "replica-serve-stale-data",
+    "min-replicas-to-write",
+    "cluster-slot-stats-enabled",
+)
 
 LIMIT_DIRECTIVES = (
     "list_max_listpack_size",

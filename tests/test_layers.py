@@ -22,7 +22,7 @@ ROWS = {
     3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
     "node.transaction node.topology",
     4: "node.pause node.gate node.execute node.observe node.info node.housekeeper "
-    "node.notifications node.monitor node.shutdown node.moving "
+    "node.notifications node.monitor node.shutdown node.moving node.eviction "
     "node.slot_stats",
     5: "node.commands node.commands.* node.scripting node.scripting.*",
     6: "node.replication node.replication.* node.persistence.checkpoint "

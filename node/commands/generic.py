@@ -49,6 +49,10 @@ _NO_LFU = ReplyError(
     b"ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that "
     b"when switching between policies at runtime LRU and LFU data will take some time to adjust."
 )
+_NO_LRU = ReplyError(
+    b"ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when "
+    b"switching between policies at runtime LRU and LFU data will take some time to adjust."
+)
 
 _MULTI_SHARD_SUM = (b"request_policy:multi_shard", b"response_policy:agg_sum")
 _NONDETERMINISTIC = (b"nondeterministic_output",)
@@ -406,10 +410,14 @@ def object_encoding(session: Session, args: list[bytes]) -> bytes | None:
     complexity="O(1)",
     tips=_NONDETERMINISTIC,
 )
-def object_freq(session: Session, args: list[bytes]) -> None:
+def object_freq(session: Session, args: list[bytes]) -> int | None:
     """How often a key is accessed, as a logarithm; an eviction policy must make nodes count."""
-    if session.db.peek(args[2]) is not None:
+    if session.db.peek(args[2]) is None:
+        return None
+    eviction = session.node.eviction
+    if not eviction.counts():
         raise _NO_LFU
+    return eviction.frequency(session.db, args[2])
 
 
 @command(
@@ -429,7 +437,11 @@ def object_idletime(session: Session, args: list[bytes]) -> int | None:
     """
     db, key = session.db, args[2]
     db.keyspace.watch_accesses()
-    return None if db.peek(key) is None else db.idle_ms(key) // 1000
+    if db.peek(key) is None:
+        return None
+    if session.node.eviction.counts():
+        raise _NO_LRU
+    return db.idle_ms(key) // 1000
 
 
 @command(
@@ -509,6 +521,8 @@ def restore(session: Session, args: list[bytes]) -> Status:
     if idle_ms is not None:
         db.keyspace.watch_accesses()
         db.accesses[key] = db.keyspace.now_ms - idle_ms
+    if frequency is not None and session.node.eviction.counts():
+        session.node.eviction.set_frequency(db, key, integer(frequency))
     db.touch(key, b"restore", GENERIC)
     session.effects = [_as_restore(key, at_ms, args[3], value)]
     return OK

@@ -7,11 +7,11 @@ from node.commands.arguments import integer
 from node.commands.help import help_text
 from node.data.keyspace import Database
 from node.data.memory import SAMPLES, size_of
+from node.eviction import PER_KEY
 from node.info import memory_used
 from node.replies import OK, SYNTAX, Verbatim
 from node.session import Session
 
-_PER_KEY = 104  # of the table of keys: an entry, its hash, and room to grow
 _PER_DEADLINE = 120  # of the tables of deadlines, the order in which they come included
 _LITTLE = 5 << 20  # of data; a doctor has nothing to look at
 _PEAK_IS_HIGH = 1.5  # times what is in use now
@@ -52,7 +52,7 @@ def usage(session: Session, args: list[bytes]) -> int | None:
     value = db.peek(key)
     if value is None:
         return None
-    per_key = _PER_KEY + (_PER_DEADLINE if key in db.expires else 0)
+    per_key = PER_KEY + (_PER_DEADLINE if key in db.expires else 0)
     return size_of(key) + size_of(value, samples) + per_key
 
 
@@ -106,7 +106,7 @@ def stats(session: Session, args: list[bytes]) -> dict[bytes, Any]:
 
 
 def _keys(db: Database) -> int:
-    return db.size * _PER_KEY
+    return db.size * PER_KEY
 
 
 def _deadlines(db: Database) -> int:

@@ -55,9 +55,6 @@ _GB = 1024 * _MB
 def _possible_shutdown(flags: tuple[str, ...]) -> None:
     if "save" in flags and "nosave" in flags:
         raise ConfigError("shutdown options SAVE and NOSAVE can't be used simultaneously")
-    for flag in ("safe", "failover"):
-        if flag in flags:
-            raise ConfigError(f"this server does not implement '{flag}'")
 
 
 def _no_defragmentation(wanted: bool) -> None:
@@ -239,12 +236,11 @@ class Directives:
     acl_pubsub_default = Choice("resetchannels", "allchannels resetchannels", built=False)
 
     # Memory
-    maxmemory = Memory(0, 0, UINT64, built=False)
+    maxmemory = Memory(0, 0, UINT64)
     maxmemory_policy = Choice(
         "noeviction",
         "volatile-lru volatile-lfu volatile-random volatile-ttl "
         "allkeys-lru allkeys-lfu allkeys-random noeviction",
-        built=False,
     )
     maxmemory_samples = Integer(5, 1, 64)
     maxmemory_eviction_tenacity = Integer(10, 0, 100)
@@ -297,7 +293,7 @@ class Directives:
     cluster_ping_interval = Integer(0, 0, hidden=True, built=False)  # milliseconds
     cluster_message_gossip_perc = Integer(10, 1, 100, hidden=True, built=False)
     cluster_port = Integer(0, 0, 65535, fixed=True)
-    cluster_databases = Integer(1, 1, INT, fixed=True, built=False)
+    cluster_databases = Integer(1, 1, INT, fixed=True)
     cluster_replica_validity_factor = Integer(10, 0, INT, aliases=["cluster-slave-validity-factor"])
     cluster_replica_no_failover = YesNo(False, aliases=["cluster-slave-no-failover"])
     cluster_manual_failover_timeout = Integer(5000, 1, INT)  # milliseconds
@@ -309,7 +305,7 @@ class Directives:
     cluster_link_sendbuf_limit = Memory(0, 0, UINT64)
     cluster_blacklist_ttl = Integer(60)
     cluster_preferred_endpoint_type = Choice("ip", "ip hostname unknown-endpoint")
-    cluster_slot_stats_enabled = YesNo(False, built=False)
+    cluster_slot_stats_enabled = YesNo(False)
     cluster_slot_migration_log_max_len = Integer(1000, 0)
     slot_migration_max_failover_repl_bytes = Memory(0, -1)
     cluster_announce_ip = Text(check=announced_ip)
@@ -318,10 +314,10 @@ class Directives:
     cluster_announce_bus_port = Integer(0, 0, 65535)
     cluster_announce_hostname = Text(check=host_name)
     cluster_announce_human_nodename = Text(check=node_name)
-    cluster_announce_client_ipv4 = Text(check=ip_address(4), built=False)
-    cluster_announce_client_ipv6 = Text(check=ip_address(6), built=False)
-    cluster_announce_client_port = Integer(0, 0, 65535, built=False)
-    cluster_announce_client_tls_port = Integer(0, 0, 65535, built=False)
+    cluster_announce_client_ipv4 = Text(check=ip_address(4))
+    cluster_announce_client_ipv6 = Text(check=ip_address(6))
+    cluster_announce_client_port = Integer(0, 0, 65535)
+    cluster_announce_client_tls_port = Integer(0, 0, 65535)
 
     # Slow commands and latency
     slowlog_log_slower_than = Integer(

@@ -6,7 +6,12 @@ stay proportional to the deadlines in force.
 """
 
 import heapq
+import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from random import Random
 
 
 class Deadlines(dict[bytes, int]):
@@ -42,6 +47,13 @@ class Deadlines(dict[bytes, int]):
             if at_ms is None or at_ms > now_ms:
                 return
             yield heapq.heappop(self._heap)[1]
+
+    def sample(self, random: "Random", count: int) -> list[bytes]:
+        """Up to `count` of the keys, one at least if there are any, chosen at random. O(count)."""
+        heap = self._heap
+        chosen = (heap[random.randrange(len(heap))] for _ in range(4 * count) if heap)
+        found = [key for at_ms, key in chosen if self.get(key) == at_ms]
+        return found[:count] or list(itertools.islice(self, 1))
 
     def clear(self) -> None:
         super().clear()

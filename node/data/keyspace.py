@@ -72,6 +72,7 @@ class Keyspace:
         routed the command has worked that out already.
     hits, misses: lookups by commands that read.
     on_miss: called when such a command finds no key; None while nobody wants to know.
+    on_access: called where accesses are watched, at each of them.
     on_new: called when a key comes into being, before `touch`; None while nobody wants to know.
     on_reset: called before a whole database is emptied or exchanged, with the one that takes its
     place, or None.
@@ -95,6 +96,7 @@ class Keyspace:
     on_expired: Callable[["Database", bytes], None] | None = None
     on_miss: KeyListener | None = None
     on_new: KeyListener | None = None
+    on_access: KeyListener | None = None
     on_reset: "list[Callable[[Database, Database | None], None]]" = attrs.field(factory=list)
     watched_since_ms: int | None = None
     noting: bool = True
@@ -563,6 +565,8 @@ class WatchedDatabase(Database):
         value = Database.get(self, key)
         if value is not None and self.keyspace.noting:
             self.accesses[key] = self.keyspace.now_ms
+            if self.keyspace.on_access is not None:
+                self.keyspace.on_access(self, key)
         return value
 
     def replace(self, key: bytes, value: Value) -> None:

@@ -11,14 +11,14 @@ from functools import wraps
 from math import copysign, isnan
 from typing import TYPE_CHECKING, Any
 
-from node.command import ANY, CONTAINER, NOSCRIPT, STALE, WRITE, Row, find_row
+from node.command import ANY, CONTAINER, DENYOOM, NOSCRIPT, STALE, WRITE, Row, find_row
 from node.data.number import format_double
 from node.execute import answer_now, invoke
-from node.gate import MASTER_DOWN, NO_REPLICAS, not_stored
+from node.gate import MASTER_DOWN, NO_REPLICAS, OUT_OF_MEMORY, not_stored
 from node.replies import READ_ONLY_REPLICA, ReplyError, Wait, forget_origin
 from node.scripting.marks import ERROR, LARGE
 from node.scripting.running import AUDIENCES, Loading, Run
-from node.scripting.scripts import ALLOW_CROSS_SLOT, COMPATIBLE
+from node.scripting.scripts import ALLOW_CROSS_SLOT, ALLOW_OOM, COMPATIBLE
 from node.session import Session
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class Calls:
         self._gate = NOSCRIPT | CONTAINER | self.node.gate & (WRITE | ANY)
         if run.read_only:
             self._gate |= WRITE
+        if self.node.eviction.is_full and (run.flags & COMPATIBLE or not run.flags & ALLOW_OOM):
+            self._gate |= DENYOOM
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -141,6 +143,8 @@ class Calls:
             raise MASTER_DOWN
         if row.flags & WRITE:
             self._may_write()
+        if row.flags & DENYOOM & self._gate and not self.run.wrote:  # type: ignore[union-attr]
+            raise OUT_OF_MEMORY
         if node.topology.clustered:
             self._is_here(row, args)
         return row

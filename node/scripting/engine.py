@@ -158,6 +158,8 @@ class Scripting:
         ro_command: bool,
         is_function: bool,
     ) -> Run:
+        if self.node.eviction.is_on():
+            self.node.eviction.make_room()
         if not (flags & COMPATIBLE or session.internal or session.from_primary):
             check(self.node, flags, ro_command)
         read_only = ro_command or flags & NO_WRITES != 0

@@ -13,7 +13,7 @@ from node.clock import Clock
 from node.gate import MASTER_DOWN, NO_REPLICAS
 from node.persistence.log import AOF, BOTH, REPLICAS
 from node.replies import ReplyError
-from node.scripting.scripts import ALLOW_STALE, COMPATIBLE, NO_CLUSTER, NO_WRITES
+from node.scripting.scripts import ALLOW_OOM, ALLOW_STALE, COMPATIBLE, NO_CLUSTER, NO_WRITES
 from node.session import Session
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ BUSY_FUNCTION = ReplyError(
 _RO_COMMAND = ReplyError(b"ERR Can not execute a script with write flag using *_ro command.")
 _RO_REPLICA = ReplyError(b"READONLY You can not run script with write flag on readonly replica.")
 _NO_CLUSTER = ReplyError(b"ERR Can not run script on cluster, 'no-cluster' flag is set.")
+
+_NO_MEMORY = ReplyError(
+    b"OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'"
+)
 
 SLICE = 1000  # instructions between two calls of the hook, as lua/limits.lua begins
 _SLOW_MS = 50  # a slice that takes longer is made shorter
@@ -176,3 +180,5 @@ def check(node: "Node", flags: int, ro_command: bool) -> None:
         raise _RO_REPLICA
     if node.lacks_replicas():
         raise NO_REPLICAS
+    if node.eviction.is_full and not flags & ALLOW_OOM:
+        raise _NO_MEMORY
