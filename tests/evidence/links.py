@@ -28,6 +28,13 @@ QUIET = (  # pings would move offsets while they are compared
     *("--repl-ping-replica-period", "3600", "--repl-diskless-sync-delay", "0"),
     *("--repl-backlog-size", "64mb", "--save", ""),
 )
+# A word after a server's name asks for these.
+VARIANTS = {
+    "": (),
+    "dual-channel": ("--dual-channel-replication-enabled", "yes"),
+    "disk": ("--repl-diskless-sync", "no"),
+    "swapdb": ("--repl-diskless-load", "swapdb"),
+}
 # Of a stream: not carried over exactly by redis-server 7.0 itself.
 INEXACT = {b"entries-read", b"lag"}
 # A consumer for whom there was nothing: valkey-server does not tell its replicas of it.
@@ -44,7 +51,6 @@ class Server:
 
     kind: str
     directory: Path
-    directives: tuple[str, ...] = ()
     port: int = attrs.field(factory=lambda: free_run(1))
     process: "subprocess.Popen[bytes]" = attrs.field(init=False)
     _connection: Connection | None = None
@@ -54,11 +60,12 @@ class Server:
         self.start()
 
     def start(self, *directives: str) -> None:
-        command = OURS if self.kind == "ours" else [find_program(self.kind)]
+        program, _, variant = self.kind.partition(" ")
+        command = OURS if program == "ours" else [find_program(program)]
         place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
         with open(self.directory / "log", "ab") as log:
             self.process = subprocess.Popen(
-                [*command, *place, *QUIET, *self.directives, *directives], stdout=log, stderr=log
+                [*command, *place, *QUIET, *VARIANTS[variant], *directives], stdout=log, stderr=log
             )
         self._connection = None
         until(lambda: self.ask("PING") == b"PONG", f"{self.kind} answers")
@@ -239,7 +246,6 @@ class Case:
     seconds: float
     seed: int
     directory: Path
-    directives: tuple[str, ...] = ()
     servers: list[Server] = attrs.field(factory=list)
     writes: int = 0
     breaks: int = 0
@@ -247,7 +253,7 @@ class Case:
 
     def __enter__(self) -> "Case":
         for number, kind in enumerate(self.kinds):
-            self.servers.append(Server(kind, self.directory / str(number), self.directives))
+            self.servers.append(Server(kind, self.directory / str(number)))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -256,7 +262,7 @@ class Case:
 
     @property
     def field_deadlines(self) -> bool:
-        return "redis-server" not in self.kinds
+        return not any(kind.startswith("redis-server") for kind in self.kinds)
 
     @contextmanager
     def load(self, primary: Server) -> Iterator[list[Writer]]:
@@ -342,7 +348,6 @@ class Case:
 
 
 REAL = ("redis-server", "valkey-server")
-DUAL = ("--dual-channel-replication-enabled", "yes")
 
 
 def cases() -> Iterator[tuple[str, tuple[str, ...], Callable[[Case], None]]]:
@@ -359,6 +364,12 @@ def cases() -> Iterator[tuple[str, tuple[str, ...], Callable[[Case], None]]]:
         yield f"FAILOVER between {short} and ours", (real, "ours", real), Case.failover
         yield f"FAILOVER between ours and {short}", ("ours", real, "ours"), Case.failover
     yield "ours <- ours <- ours", ("ours", "ours", "ours"), Case.chain
+    dual = "valkey-server dual-channel"
+    yield f"{dual} <- ours <- the same", (dual, "ours", dual), Case.chain
+    for way in ("disk", "swapdb"):
+        yield f"ours <- ours, by {way}", (f"ours {way}", f"ours {way}"), Case.chain
+        yield f"redis <- ours, by {way}", (f"redis-server {way}", f"ours {way}"), Case.chain
+        yield f"ours <- redis, by {way}", (f"ours {way}", f"redis-server {way}"), Case.chain
 
 
 def run(name: str, kinds: tuple[str, ...], do: Callable[[Case], None], options: Any) -> bool:
