@@ -48,6 +48,8 @@ from cluster.simulation.past import Past, shown
 from cluster.slots import EVERY_SLOT
 from node.data.keyspace import Keyspace
 from node.node import Node
+from node.persistence.aof.aof import ON
+from node.persistence.aof.writer import ALWAYS
 from node.persistence.log import Cursor, Log
 
 if TYPE_CHECKING:
@@ -355,6 +357,19 @@ class Files:
             saved.ended_ms = node.saves.saved_at_ms
             past.keep(saved.holds)
         saved.turn = past.moment
+        if node.aof.state == ON:
+            self._see_aof(node, past)
+
+    @staticmethod
+    def _see_aof(node: Node, past: Past) -> None:
+        """Under `always` a turn is on disk when it ends, else when it is told to be."""
+        aof = node.aof
+        if node.config.appendfsync == ALWAYS and not aof.forbids_writes():
+            past.keep(past.moment)
+        past.at_offset(node.log.offset)
+        synced = aof.synced_offset()
+        if synced is not None:
+            past.keep_offset(synced)
 
 
 # --- promises to clients --------------------------------------------------------------------------

@@ -352,6 +352,8 @@ class SimulatedDisk:
             for name in [name for name in names if is_here(name)]:
                 del names[name]
             names.update(now)
+        while self._since and self._since[0] == self._durable:
+            del self._since[0]
 
     def _find(self, name: str) -> _File:
         file = self._files.get(os.path.normpath(name))

@@ -5,6 +5,7 @@
     bus         links between nodes, nodes.conf: the core's driver
     connections clients and replication: the node's driver
     process     a node, its core and these drivers: one run of a server program
+    clients     what every client of a cluster does: it finds the owners of slots, and asks them
     writers     clients that write unique values, and the ledger of what they were told
     past        what a machine's data have been, and which of that its files must bring back
     trace       what happened: a digest of everything, lines for people

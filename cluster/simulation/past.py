@@ -27,7 +27,7 @@ class Past:
     size: int = 0
     _values: dict[bytes, list[tuple[int, Any]]] = attrs.field(factory=dict)
     _unit: object = None
-    _times: deque[tuple[int, int]] = attrs.field(factory=deque)
+    _offsets: deque[tuple[int, int]] = attrs.field(factory=deque)
 
     # --- what happens ----------------------------------------------------------------------------
 
@@ -35,7 +35,7 @@ class Past:
         """This is what the files have brought, and what was before will not come back."""
         self.moment = 0
         self._values.clear()
-        self._times.clear()
+        self._offsets.clear()
         self.take_in(keyspace)
         self.kept = self.moment
 
@@ -72,12 +72,19 @@ class Past:
         """What there was at that moment will be there after any crash."""
         self.kept = max(self.kept, moment)
 
-    def keep_before(self, now_ms: int, age_ms: int) -> None:
-        """So will what there was so many milliseconds ago. To be called often."""
-        times = self._times
-        times.append((now_ms, self.moment))
-        while times and times[0][0] <= now_ms - age_ms:
-            self.keep(times.popleft()[1])
+    def at_offset(self, offset: int) -> None:
+        """The log has come to that offset."""
+        if self._offsets and self._offsets[-1][0] >= offset:
+            if self._offsets[-1][0] > offset:
+                self._offsets.clear()  # of another history
+            else:
+                self._offsets.pop()
+        self._offsets.append((offset, self.moment))
+
+    def keep_offset(self, offset: int) -> None:
+        """So will what there was when the log had come there."""
+        while self._offsets and self._offsets[0][0] <= offset:
+            self.keep(self._offsets.popleft()[1])
 
     # --- what comes back -------------------------------------------------------------------------
 

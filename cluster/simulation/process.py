@@ -20,12 +20,12 @@ from cluster.routing import Routing
 from cluster.simulation.bus import NODES_CONF, Bus, Roughness
 from cluster.simulation.connections import Connections
 from cluster.simulation.network import Network
-from cluster.simulation.timeline import Action, LocalClock
-from node.background import Done, Work
+from cluster.simulation.timeline import Action, LocalClock, Timeline
+from node.background import Call, Called, Done, Work
 from node.config import Config
 from node.disk import PowerLoss, SimulatedDisk
 from node.node import Node
-from node.persistence.loading import LoadError, load
+from node.persistence.loading import LoadError
 from node.resp import encode_request
 
 assert commands  # importing them fills the table
@@ -34,6 +34,7 @@ PORT = 6379
 BUS_PORT = PORT + BUS_OFFSET
 TICK_MS = 100
 SLOWEST_CHILD_MS = 300
+SLOWEST_SYNC_MS = 30
 
 
 class Watcher:
@@ -64,13 +65,15 @@ class SimulatedNode(Node):
 
 
 @attrs.define(eq=False)
-class Forks:
-    """Children that do what they are told on the data of this moment, and are noticed later."""
+class Helpers:
+    """Children that do what they are told on the data of this moment, and are noticed later; and
+    a thread that waits for the disk."""
 
     process: "Process"
     rng: Random
     _last: int = 0
     _running: dict[int, None] = attrs.field(factory=dict)
+    _called_until: int = 0
 
     def run(self, work: Work, done: Done) -> int:
         self._last += 1
@@ -84,12 +87,25 @@ class Forks:
                 done(code)
 
         delay = self.rng.randint(1, SLOWEST_CHILD_MS)
-        timeline = self.process.network.timeline
-        timeline.after(delay, lambda: self.process.handle(ended))
+        self._timeline.after(delay, lambda: self.process.handle(ended))
         return pid
+
+    @property
+    def _timeline(self) -> Timeline:
+        return self.process.network.timeline
 
     def cancel(self, pid: int) -> None:
         self._running.pop(pid, None)
+
+    def call(self, call: Call, done: Called) -> None:
+        def make() -> None:
+            call()
+            done(None)
+
+        timeline = self._timeline
+        moment = timeline.now + self.rng.randint(1, SLOWEST_SYNC_MS)
+        self._called_until = max(self._called_until, moment)
+        timeline.at(self._called_until, lambda: self.process.handle(make))
 
 
 @attrs.define(eq=False)
@@ -150,7 +166,7 @@ class Process:
         )
         self.bus = Bus(self, self.network, self.member, self.disk, self.rng, self.roughness)
         self.member.driver = self.bus
-        self.node.background = Forks(self, self.rng)
+        self.node.background = Helpers(self, self.rng)
         self.node.on_shutdown = self._end
         self.node.saves.saves_by_itself = True
 
@@ -162,7 +178,7 @@ class Process:
 
     def _begin(self) -> None:
         try:
-            for _ in load(self.node, self.config.dbfilename):
+            for _ in self.node.load():
                 continue
         except LoadError as error:
             self.watcher.on_load(self, str(error))
@@ -177,7 +193,7 @@ class Process:
     @property
     def keeps_files(self) -> bool:
         """Whether it writes its data to files."""
-        return bool(self.config.save)
+        return bool(self.config.save) or self.config.appendonly
 
     @property
     def id(self) -> str:

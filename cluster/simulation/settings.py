@@ -4,8 +4,8 @@ from random import Random
 
 import attrs
 
-# How data are kept on disk: not at all, or as an RDB every two seconds.
-NONE, RDB = "none", "rdb"
+# How data are kept on disk: not at all, as an RDB every two seconds, or in an append-only file.
+NONE, RDB, ALWAYS, EVERYSEC = "none", "rdb", "always", "everysec"
 
 
 @attrs.frozen
@@ -66,5 +66,5 @@ def drawn(rng: Random) -> Settings:
         fault_every=rng.choice((1500, 3000, 6000)),
         careful=rng.random() < 0.6,
         deaths_after_vote=rng.choice((0.0, 0.0, 0.3)),
-        persistence=rng.choice((NONE, RDB)),
+        persistence=rng.choice((NONE, RDB, ALWAYS, EVERYSEC)),
     )

@@ -26,7 +26,7 @@ from cluster.message import AuthAck
 from cluster.simulation.bus import Roughness
 from cluster.simulation.network import End, Network
 from cluster.simulation.process import BUS_PORT, PORT, Process, Watcher
-from cluster.simulation.settings import RDB, Settings
+from cluster.simulation.settings import ALWAYS, EVERYSEC, RDB, Settings
 from cluster.simulation.timeline import LocalClock, Timeline
 from cluster.simulation.trace import Trace
 from cluster.simulation.writers import Ledger, Writer
@@ -142,6 +142,10 @@ class World(Watcher):
             "cluster-allow-replica-migration": "yes" if settings.replica_migration else "no",
             "databases": 1,
             "save": "2 1" if settings.persistence == RDB else '""',
+            "appendonly": "yes" if settings.persistence in (ALWAYS, EVERYSEC) else "no",
+            "appendfsync": ALWAYS if settings.persistence == ALWAYS else EVERYSEC,
+            "aof-load-corrupt-tail-max-size": 1 << 16,
+            "auto-aof-rewrite-min-size": 2048,
             "repl-diskless-sync-delay": 0,
         }
         text = "".join(f"{name} {value}\n" for name, value in directives.items())
@@ -300,9 +304,14 @@ class World(Watcher):
             place = f"c{number}"
             self.network.places[f"10.0.1.{number}"] = place
             writer = Writer(
-                place, self.network, self._own_rng(), self.ledger, nodes, self.settings.replicas,
-                self.settings.busy_ms,
-            )  # fmt: skip
+                place,
+                self.network,
+                self._own_rng(),
+                nodes,
+                ledger=self.ledger,
+                copies=self.settings.replicas,
+                busy_ms=self.settings.busy_ms,
+            )
             self.writers.append(writer)
             writer.start()
 

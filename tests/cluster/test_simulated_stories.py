@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.simulation.settings import RDB, Settings
+from cluster.simulation.settings import ALWAYS, RDB, Settings
 from cluster.simulation.world import World
 from tests.cluster.stories import acknowledged_since, check_transcript, finish, made_world
 
@@ -282,4 +282,28 @@ def test_after_a_loss_of_power_a_replica_goes_on_from_its_last_save():
     assert 0 < loaded < world["p1"].node.log.offset
     world.run(until=world.follows("r1", "p1"))
     assert world["p1"].node.observe.partial_syncs == 1
+    finish(world)
+
+
+def test_a_rewrite_that_a_crash_has_cut_short_does_not_get_into_the_next():
+    world = made_world(persistence=ALWAYS)
+    for _ in range(2):
+        world.ask("r1", "BGREWRITEAOF")
+        world.kill("r1")
+        world.restart("r1")
+        world.run(until=world.follows("r1", "p1"))
+    world.ask("r1", "BGREWRITEAOF")
+    world.run(1000)
+    world.kill("r1")
+    world.restart("r1")
+    assert len(world["r1"].node.keyspace[0])
+    finish(world)
+
+
+def test_a_write_that_was_answered_under_always_outlives_a_loss_of_power():
+    world = made_world(persistence=ALWAYS)
+    assert world.ask("p1", "SET", "{06S}", "kept") == b"OK"
+    world.lose_power("p1")
+    world.restart("p1")
+    assert world["p1"].node.keyspace[0].get(b"{06S}") == b"kept"
     finish(world)

@@ -14,11 +14,13 @@ from attrs import evolve
 from cluster.checks import Violation
 from cluster.election import Election
 from cluster.simulation.bus import Bus
-from cluster.simulation.settings import RDB, Settings
+from cluster.simulation.settings import ALWAYS, RDB, Settings
 from cluster.simulation.trial import run_seed
 from cluster.simulation.world import World
 from cluster.view import View
 from node.disk import Appender, SimulatedDisk
+from node.persistence.aof.aof import Aof
+from node.persistence.aof.writer import Writer
 from node.replication.primary import Primary
 from node.replication.stream import Stream
 from tests.cluster.stories import made_world
@@ -83,6 +85,7 @@ ROUGH = Settings(node_timeout=500, repeated=0.9, deaths_after_vote=1.0, fault_ev
 
 
 SAVING = Settings(persistence=RDB, fault_every=1000)
+LOGGING = Settings(persistence=ALWAYS, fault_every=1000)
 
 
 def first_failure(settings: Settings | None = None) -> str:
@@ -125,6 +128,12 @@ def leave_data_unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimulatedDisk, "append_to", append_to)
 
 
+def reply_before_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An append-only file that is not synced before a turn's replies leave."""
+    monkeypatch.setattr(Aof, "tick", lambda self: None)
+    monkeypatch.setattr(Writer, "_sync_now", lambda self: None)
+
+
 def vote_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A voter that doesn't ask itself whether it has voted."""
     real = Election._refusal
@@ -164,6 +173,7 @@ def skip_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
         (vote_without_saving, None, {"epochs don't go back", "one vote per epoch"}),
         (leave_votes_unsynced, ROUGH, {"epochs don't go back", "one vote per epoch"}),
         (leave_data_unsynced, SAVING, {"loaded what there was", "kept what was synced"}),
+        (reply_before_sync, LOGGING, {"kept what was synced"}),
         (vote_twice, ROUGH, {"one vote per epoch"}),
         (win_without_votes, None, {"elected by a majority", "one winner per epoch"}),
         (skip_a_command, None, {"equal data at equal offsets", "settled"}),

@@ -163,7 +163,12 @@ class Directory:
         self.save(manifest)
 
     def write_base(self, name: str, pieces: Iterable[bytes], sync_every: int) -> None:
-        """Write what is to be a base into a file of that name, outside of the directory."""
+        """Write what is to be a base into a file of that name, outside of the directory.
+
+        One that is there is left from a crash: numbers of processes come again.
+        """
+        if self.disk.exists(name):
+            self.disk.remove(name)
         write_pieces(self.disk, name, pieces, sync_every)
 
     def adopt(self, written: str, is_rdb: bool, *, waiting: bool, keep: int) -> None:
