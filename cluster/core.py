@@ -276,11 +276,11 @@ class Core:
         myself, options = self.view.myself, self.options
         ip = options.ip or myself.ip
         told = (ip, options.port, options.tls_port, options.bus_port)
-        names = (options.hostname, options.human_name)
         known = (myself.ip, myself.port, myself.tls_port, myself.bus_port)
-        if (known, (myself.hostname, myself.human_name)) != (told, names):
+        names = (options.hostname, options.human_name, options.face)
+        if (known, (myself.hostname, myself.human_name, myself.face)) != (told, names):
             myself.ip, myself.port, myself.tls_port, myself.bus_port = told
-            myself.hostname, myself.human_name = names
+            myself.hostname, myself.human_name, myself.face = names
             self.view.version += 1
             self._desk.changed()
         if options.replica_no_failover:

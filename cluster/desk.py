@@ -10,7 +10,7 @@ from random import Random
 from attrs import define, field
 
 from cluster.effects import ClusterError, Effect, Event, Log, Send
-from cluster.message import TYPE_NAMES, Message
+from cluster.message import TYPE_NAMES, Face, Message
 from cluster.view import Link, Node, View, new_id
 
 
@@ -19,7 +19,7 @@ class Options:
     """The directives that the core obeys; the driver may change them between calls.
 
     Times are in milliseconds. `port`, `tls_port` and `bus_port` are those to announce; `ip`,
-    `hostname` and `human_name` are announced if not empty.
+    `hostname`, `human_name` and what `face` holds are announced if not empty.
     """
 
     port: int = 6379
@@ -28,6 +28,7 @@ class Options:
     ip: str = ""
     hostname: str = ""
     human_name: str = ""
+    face: Face = field(factory=Face)
     node_timeout: int = 15000
     report_refused: bool = True
     require_full_coverage: bool = True

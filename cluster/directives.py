@@ -1,6 +1,9 @@
 """What the directives of redis.conf mean to the core: its options, and which of them may change."""
 
+from collections.abc import Callable
+
 from cluster.desk import Options
+from cluster.message import Face
 from node.config import Config
 
 BUS_OFFSET = 10000
@@ -19,7 +22,11 @@ WATCHED = {
     "cluster-manual-failover-timeout": "manual_failover_timeout",
 }
 # These need more than their value.
-PORTS = ("port", "cluster-announce-port", "cluster-announce-tls-port", "cluster-announce-bus-port")
+PLACES = (
+    *("port", "cluster-announce-port", "cluster-announce-tls-port", "cluster-announce-bus-port"),
+    *("cluster-announce-client-ipv4", "cluster-announce-client-ipv6"),
+    *("cluster-announce-client-port", "cluster-announce-client-tls-port"),
+)
 SECONDS = {
     "cluster-blacklist-ttl": "blacklist_ttl",
     "repl-ping-replica-period": "replica_ping_period",
@@ -38,6 +45,13 @@ def set_options(options: Options, config: Config) -> None:
     for name, option in SECONDS.items():
         setattr(options, option, getattr(config, name.replace("-", "_")) * 1000)
     options.port = config.cluster_announce_port or config.port
+    options.face = Face(
+        config.cluster_announce_client_ipv4,
+        config.cluster_announce_client_ipv6,
+        config.cluster_announce_client_port,
+        config.cluster_announce_client_tls_port,
+        config.availability_zone or "",
+    )
     options.tls_port = config.cluster_announce_tls_port
     options.bus_port = config.cluster_announce_bus_port or bus_port(config)
 
@@ -49,11 +63,12 @@ def options_of(config: Config) -> Options:
     return options
 
 
-def watch(options: Options, config: Config) -> None:
-    """Let CONFIG SET reach the core's options."""
+def watch(options: Options, config: Config, changed: Callable[[], None]) -> None:
+    """Let CONFIG SET reach the core's options, and call `changed` after that."""
 
     def follow(config: Config) -> None:
         set_options(options, config)
+        changed()
 
-    for name in (*WATCHED, *SECONDS, *PORTS):
+    for name in (*WATCHED, *SECONDS, *PLACES):
         config.on_change(name, follow)

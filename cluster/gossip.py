@@ -381,9 +381,9 @@ class Gossip:
     def _hear_extensions(self, sender: Node, extensions: m.Extensions) -> None:
         desk = self.desk
         self._forget_alike(extensions.forgotten)
-        names = (extensions.hostname, extensions.human_name)
-        if names != (sender.hostname, sender.human_name):
-            sender.hostname, sender.human_name = names
+        names = (extensions.hostname, extensions.human_name, extensions.face)
+        if names != (sender.hostname, sender.human_name, sender.face):
+            sender.hostname, sender.human_name, sender.face = names
             desk.view.version += 1
             desk.changed()
         shard_id = extensions.shard_id

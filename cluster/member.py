@@ -61,6 +61,7 @@ class Member:
     driver: Driver = attrs.field(init=False)
     migrations: Migrations = attrs.field(init=False)
     _epoch_ms: int = attrs.field(init=False)
+    _started: bool = False
     _dropping: Iterator[None] = attrs.field(factory=lambda: iter(()))
 
     def __attrs_post_init__(self) -> None:
@@ -71,7 +72,7 @@ class Member:
         self.migrations = Migrations(self.node, self.routing)
         self.migrations.run_later = self._run_later
         self.routing.migrations = self.migrations
-        watch(self.core.options, self.node.config)
+        watch(self.core.options, self.node.config, self._reconfigured)
 
     def now(self) -> int:
         """The core's time, in milliseconds."""
@@ -83,9 +84,15 @@ class Member:
         """The bus port is open and the data is loaded."""
         self._tell_facts()
         self._perform(self.core.start(self.now()))
+        self._started = True
         self.migrations.loaded()
         if used := held_slots(self.node):
             self.ask(fx.Loaded(used))
+
+    def _reconfigured(self) -> None:
+        """A directive that the core obeys was changed: let it show at once."""
+        if self._started:
+            self.tick()
 
     def ask(self, request: Request) -> object:
         """What the core answers to a command; raises ClusterError."""

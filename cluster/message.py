@@ -40,6 +40,7 @@ START = struct.Struct(">4sIHHHH")
 HEADER = struct.Struct(">4sIHHHHQQQ40s2048s40s46sH30xHHHB3s")
 GOSSIP = struct.Struct(">40sII46sHHHHxx")
 EXTENSION = struct.Struct(">IHH")
+PORT = struct.Struct(">H6x")
 FORGOTTEN = struct.Struct(">40sQ")
 PUBLISH_SIZES = struct.Struct(">II")
 MODULE_START = struct.Struct(">QIB")
@@ -48,6 +49,7 @@ HEADER_BYTES = HEADER.size
 NO_NODE = bytes(40)
 
 HOSTNAME, HUMAN_NAME, FORGOTTEN_NODE, SHARD_ID = range(4)
+CLIENT_IPV4, CLIENT_IPV6, CLIENT_PORT, CLIENT_TLS_PORT, ZONE = range(4, 9)
 
 # A message that may carry payload of users is bounded by what one RESP string may hold.
 MAX_PAYLOAD = 512 * 1024 * 1024
@@ -103,6 +105,17 @@ class Gossip:
 
 
 @frozen
+class Face:
+    """Where clients are to reach a node if not where other nodes do, and in which zone it is."""
+
+    ipv4: str = ""
+    ipv6: str = ""
+    port: int = 0
+    tls_port: int = 0
+    zone: str = ""
+
+
+@frozen
 class Extensions:
     """What follows the gossip. `forgotten` pairs ids with the seconds they stay forgotten;
     `others` are types this version gives no meaning to, with their padded bytes."""
@@ -111,6 +124,7 @@ class Extensions:
     hostname: str = ""
     human_name: str = ""
     forgotten: tuple[tuple[str, int], ...] = ()
+    face: Face = Face()
     others: tuple[tuple[int, bytes], ...] = ()
 
 
@@ -290,11 +304,23 @@ def _extension_fields(extensions: Extensions) -> Iterator[tuple[int, bytes]]:
         yield HOSTNAME, _padded(extensions.hostname)
     if extensions.human_name:
         yield HUMAN_NAME, _padded(extensions.human_name)
+    yield from _face_fields(extensions.face)
     yield from extensions.others
     for node_id, ttl_s in extensions.forgotten:
         yield FORGOTTEN_NODE, FORGOTTEN.pack(node_id.encode(), ttl_s)
     if extensions.shard_id:
         yield SHARD_ID, extensions.shard_id.encode()
+
+
+def _face_fields(face: Face) -> Iterator[tuple[int, bytes]]:
+    for kind, text in ((CLIENT_IPV4, face.ipv4), (CLIENT_IPV6, face.ipv6)):
+        if text:
+            yield kind, _padded(text)
+    for kind, port in ((CLIENT_PORT, face.port), (CLIENT_TLS_PORT, face.tls_port)):
+        if port:
+            yield kind, PORT.pack(port)
+    if face.zone:
+        yield ZONE, _padded(face.zone)
 
 
 def _padded(text: str) -> bytes:
@@ -423,15 +449,29 @@ def _decode_ping(header: Header, kind: int, packet: bytes, count: int, extension
     return Ping(kind, header, gossip, extras)
 
 
+_TEXTS = {
+    HOSTNAME: ADDRESS,
+    HUMAN_NAME: LABEL,
+    CLIENT_IPV4: ADDRESS,
+    CLIENT_IPV6: ADDRESS,
+    ZONE: LABEL,
+}
+
+
 def _decode_extensions(packet: bytes, at: int, count: int) -> Extensions:
-    texts = {SHARD_ID: "", HOSTNAME: "", HUMAN_NAME: ""}
+    texts = dict.fromkeys((SHARD_ID, *_TEXTS), "")
+    ports = {CLIENT_PORT: 0, CLIENT_TLS_PORT: 0}
     forgotten: list[tuple[str, int]] = []
     others: list[tuple[int, bytes]] = []
     for _ in range(count):
         kind, data = _extension_at(packet, at)
         at += EXTENSION.size + len(data)
-        if kind in (HOSTNAME, HUMAN_NAME):
-            texts[kind] = _text(data, ADDRESS if kind == HOSTNAME else LABEL)
+        if kind in _TEXTS:
+            texts[kind] = _text(data, _TEXTS[kind])
+        elif kind in ports:
+            if len(data) != PORT.size:
+                raise BadMessage("a port of the wrong length")
+            (ports[kind],) = PORT.unpack(data)
         elif kind == SHARD_ID:
             texts[kind] = _node_id(data)
         elif kind == FORGOTTEN_NODE:
@@ -442,9 +482,15 @@ def _decode_extensions(packet: bytes, at: int, count: int) -> Extensions:
         else:
             others.append((kind, data))
     _expect(packet, at)
-    return Extensions(
-        texts[SHARD_ID], texts[HOSTNAME], texts[HUMAN_NAME], tuple(forgotten), tuple(others)
+    face = Face(
+        texts[CLIENT_IPV4],
+        texts[CLIENT_IPV6],
+        ports[CLIENT_PORT],
+        ports[CLIENT_TLS_PORT],
+        texts[ZONE],
     )
+    names = (texts[SHARD_ID], texts[HOSTNAME], texts[HUMAN_NAME])
+    return Extensions(*names, tuple(forgotten), face, tuple(others))
 
 
 def _extension_at(packet: bytes, at: int) -> tuple[int, bytes]:

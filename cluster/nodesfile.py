@@ -9,6 +9,7 @@ from random import Random
 
 from attrs import frozen
 
+from cluster.message import Face
 from cluster.slots import SLOTS, parse_range
 from cluster.view import (
     FAIL,
@@ -37,19 +38,26 @@ def fresh_view(rng: Random) -> View:
 
 def dump(view: View) -> str:
     """The text of nodes.conf."""
-    lines = [view.line(node, _auxiliary(node)) for node in view.order if not node.in_handshake]
+    lines = [view.line(node, _whereabouts(node)) for node in view.order if not node.in_handshake]
     lines.append(f"vars currentEpoch {view.current_epoch} lastVoteEpoch {view.last_vote_epoch}")
     return "".join(f"{line}\n" for line in lines)
 
 
-def _auxiliary(node: Node) -> str:
+def _whereabouts(node: Node) -> str:
+    """Where a node is, and what else is known of it."""
+    face = node.face
     fields = [
         ("nodename", node.human_name),
-        ("availability-zone", node.availability_zone),
+        ("availability-zone", face.zone),
+        ("client-tls-port", face.tls_port),
+        ("client-tcp-port", face.port),
+        ("client-ipv6", face.ipv6),
+        ("client-ipv4", face.ipv4),
         ("tls-port", str(node.tls_port)),
         ("shard-id", node.shard_id),
     ]
-    return f",{node.hostname}" + "".join(f",{name}={value}" for name, value in fields if value)
+    auxiliary = "".join(f",{name}={value}" for name, value in fields if value)
+    return f"{node.ip}:{node.port}@{node.bus_port},{node.hostname}{auxiliary}"
 
 
 def load(text: str, rng: Random, now: int = 0) -> View:
@@ -127,10 +135,16 @@ def _node(entry: _Entry, rng: Random, now: int) -> Node:
         node.ip, node.port, node.bus_port = _address(where)
         node.tls_port = _port(fields.get("tls-port", ""))
         node.port = _port(fields.get("tcp-port", "")) or node.port
+        node.face = Face(
+            fields.get("client-ipv4", ""),
+            fields.get("client-ipv6", ""),
+            _port(fields.get("client-tcp-port", "")),
+            _port(fields.get("client-tls-port", "")),
+            fields.get("availability-zone", ""),
+        )
     except ValueError:
         raise CorruptFile(f"nodes.conf:{entry.number}: not an address: {entry.address}") from None
     node.human_name = fields.get("nodename", "")
-    node.availability_zone = fields.get("availability-zone", "")
     node.shard_id = fields.get("shard-id", "") or new_id(rng)
     if not _is_id(node.shard_id):
         raise CorruptFile(f"nodes.conf:{entry.number}: not a shard id: {node.shard_id}")

@@ -74,6 +74,18 @@ class Routing:
     def follows(self) -> bool:
         return self.view.myself.is_replica
 
+    @property
+    def node_id(self) -> str:
+        return self.view.myself.id
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether this is a primary with slots."""
+        return self.view.myself.is_voter
+
+    def knows(self, node_id: str) -> bool:
+        return node_id in self.view.nodes
+
     def has_peers(self) -> bool:
         """Whether there are other nodes."""
         return len(self.view.nodes) > 1
@@ -132,14 +144,18 @@ class Routing:
                 return None
             missing = 0 if channel or _queues(session, row) else _missing(session.db, slot, keys)
             if target is not None and missing:
-                return TRY_AGAIN if missing < len(keys) else self.redirect(b"ASK", slot, target)
+                return (
+                    TRY_AGAIN
+                    if missing < len(keys)
+                    else self.redirect(session, b"ASK", slot, target)
+                )
             if importing and (asking or row.flags & ASKING):
                 return TRY_AGAIN if missing and len(set(keys)) > 1 else None
         if owner is view.myself:
             return None
         if owner is view.myself.primary and (session.reads_replica or channel) and not writes:
             return None
-        return self.redirect(b"MOVED", slot, owner)
+        return self.redirect(session, b"MOVED", slot, owner)
 
     def _why_down(self, writes: bool, channel: bool) -> ReplyError | None:
         """What a cluster that is down still serves is for the operator to say."""
@@ -149,17 +165,17 @@ class Routing:
             return DOWN
         return DOWN_FOR_WRITES if writes else None
 
-    def redirect(self, word: bytes, slot: int, node: Peer) -> ReplyError:
-        """MOVED or ASK, naming a node by the address that clients are to use."""
-        endpoint = (self.endpoint(node) or "").encode()
-        return ReplyError(b"%b %d %b:%d" % (word, slot, endpoint, node.port))
+    def redirect(self, session: Session, word: bytes, slot: int, node: Peer) -> ReplyError:
+        """MOVED or ASK, naming a node by the address that this client is to use."""
+        endpoint = (self.endpoint(session, node) or "").encode()
+        return ReplyError(b"%b %d %b:%d" % (word, slot, endpoint, node.client_port))
 
-    def endpoint(self, node: Peer) -> str | None:
-        """The host by which clients are told of a node; None: they know it better."""
+    def endpoint(self, session: Session, node: Peer) -> str | None:
+        """The host by which a client is told of a node; None: it knows it better."""
         preferred = self.config.cluster_preferred_endpoint_type
         if preferred == "hostname":
             return node.hostname or "?"
-        return node.ip if preferred == "ip" else None
+        return node.ip_for(uses_ipv6(session)) if preferred == "ip" else None
 
     def is_foreign(self, channel: bytes) -> bool:
         """Whether a shard channel belongs to another shard than this node's."""
@@ -178,7 +194,12 @@ class Routing:
             return None
         if owner is not None and owner is view.myself.primary and session.reads_replica:
             return None
-        return self.redirect(b"MOVED", slot, owner) if owner is not None else NOT_SERVED
+        return self.redirect(session, b"MOVED", slot, owner) if owner is not None else NOT_SERVED
+
+
+def uses_ipv6(session: Session) -> bool:
+    """Whether a client came by IPv6."""
+    return session.local_address.startswith(b"[")
 
 
 def _end_asking(session: Session, row: Row) -> None:

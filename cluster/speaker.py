@@ -81,9 +81,9 @@ class Speaker:
             if until > now
         ]
         options = self.desk.options
-        return Extensions(
-            self.desk.myself.shard_id, options.hostname, options.human_name, tuple(forgotten)
-        )
+        names = (options.hostname, options.human_name)
+        shard_id = self.desk.myself.shard_id
+        return Extensions(shard_id, *names, tuple(forgotten), options.face)
 
     def _gossip(self, receiver: Node | None) -> tuple[Gossip, ...]:
         """A tenth of the nodes drawn at random, at least three, and all that are in doubt."""

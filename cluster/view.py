@@ -11,7 +11,7 @@ from random import Random
 
 from attrs import define, field
 
-from cluster.message import TYPE_NAMES
+from cluster.message import TYPE_NAMES, Face
 from cluster.slots import EVERY_SLOT, SLOTS, members, ranges, to_text
 
 # Flags of a node, as the bus carries them.
@@ -77,7 +77,7 @@ class Node:
     bus_port: int = 0
     hostname: str = ""
     human_name: str = ""
-    availability_zone: str = ""
+    face: Face = field(factory=Face)
     primary: "Node | None" = field(default=None, repr=False)
     replicas: "list[Node]" = field(factory=list, repr=False)
     config_epoch: int = 0
@@ -137,6 +137,14 @@ class Node:
     @property
     def connected(self) -> bool:
         return self.link is not None and self.link.up
+
+    def ip_for(self, ipv6: bool) -> str:
+        """Where clients that came by IPv6, or by IPv4, are to reach it."""
+        return (self.face.ipv6 if ipv6 else self.face.ipv4) or self.ip
+
+    @property
+    def client_port(self) -> int:
+        return self.face.port or self.port
 
     @property
     def label(self) -> str:
@@ -350,18 +358,19 @@ class View:
             nodes.sort(key=lambda node: not node.is_primary)
         return [(sum(node.slots for node in nodes), nodes) for nodes in groups.values()]
 
-    def describe(self, node: Node) -> str:
-        """One line of CLUSTER NODES, as Redis 7 writes it."""
+    def describe(self, node: Node, ipv6: bool = False) -> str:
+        """One line of CLUSTER NODES, as Redis 7 writes it, for clients of IPv6 or of IPv4."""
         hostname = f",{node.hostname}" if node.hostname else ""
-        return self.line(node, hostname)
+        place = f"{node.ip_for(ipv6)}:{node.client_port}@{node.bus_port}"
+        return self.line(node, place + hostname)
 
-    def line(self, node: Node, auxiliary: str) -> str:
-        """The fields that CLUSTER NODES and nodes.conf share."""
+    def line(self, node: Node, place: str) -> str:
+        """The fields that CLUSTER NODES and nodes.conf share, after where it is."""
         is_up = node is self.myself or node.connected
         primary = node.primary.id if node.primary is not None else "-"
         fields = [
             node.id,
-            f"{node.ip}:{node.port}@{node.bus_port}{auxiliary}",
+            place,
             node.flag_words,
             primary,
             str(node.ping_sent),
@@ -376,9 +385,9 @@ class View:
             fields += [f"[{slot}-<-{other.id}]" for slot, other in self.importing.items()]
         return " ".join(fields)
 
-    def nodes_text(self) -> str:
+    def nodes_text(self, ipv6: bool = False) -> str:
         """CLUSTER NODES: a line per node."""
-        return "".join(f"{self.describe(node)}\n" for node in self.order)
+        return "".join(f"{self.describe(node, ipv6)}\n" for node in self.order)
 
     def info(self) -> list[tuple[str, str | int]]:
         """CLUSTER INFO: the fields in Redis's order."""

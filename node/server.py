@@ -271,7 +271,8 @@ class Server:
         words = by_signal[number]
         save = True if "save" in words else False if "nosave" in words else None
         node.begin_turn()
-        node.shutdown.begin(Wish(save, now="now" in words, force="force" in words))
+        flags = {name: name in words for name in ("now", "force", "safe", "failover")}
+        node.shutdown.begin(Wish(save, **flags))
         node.end_turn()
 
     def _close(self) -> None:

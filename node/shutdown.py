@@ -3,6 +3,9 @@
 SHUTDOWN, SIGTERM and SIGINT come here. A primary takes no more writes while it waits for its
 replicas, up to shutdown-timeout. A file that can't be written keeps the node alive.
 
+In a cluster it may be told not to end while its slots have nobody else (SAFE), and to have its
+best replica take its place (FAILOVER), which it asks for by the log, as its last word.
+
 https://redis.io/docs/latest/commands/shutdown/
 """
 
@@ -13,12 +16,14 @@ import attrs
 
 from node.pause import FOR_EVER_MS, SHUTDOWN
 from node.replies import PENDING, ReplyError
+from node.resp import encode_request
 
 if TYPE_CHECKING:
     from node.node import Node
 
 _log = logging.getLogger(__name__)
 
+FAILOVER_VERSION = (9,)  # of Valkey: older replicas don't know what is asked of them
 FAILED = ReplyError(b"ERR Errors trying to SHUTDOWN. Check logs.")
 
 
@@ -26,12 +31,15 @@ FAILED = ReplyError(b"ERR Errors trying to SHUTDOWN. Check logs.")
 class Wish:
     """How to end. save: whether to write the file; None: if there are `save` points.
 
-    now: don't wait for replicas. force: end even if the file can't be written.
+    now: don't wait for replicas. force: end even if the file can't be written, or others need this
+    node. safe: don't end if they do. failover: hand the slots to a replica.
     """
 
     save: bool | None = None
     now: bool = False
     force: bool = False
+    safe: bool = False
+    failover: bool = False
 
 
 @attrs.define(eq=False)
@@ -49,6 +57,9 @@ class Shutdown:
             return
         node = self.node
         _log.warning("User requested shutdown...")
+        if wish.safe and not wish.force and node.topology.is_needed:
+            _log.warning("This node is a voting primary: it is not safe to shut it down.")
+            return
         self.wish = wish
         timeout_ms = 1000 * node.config.shutdown_timeout
         if wish.now or not timeout_ms or self._replicas_are_in_step():
@@ -94,10 +105,28 @@ class Shutdown:
             _log.warning("Errors trying to shut down the server. Check the logs for more.")
             self._go_on()
             return
+        if wish.failover and node.topology.is_needed:
+            self._hand_over()
         self.wish, self.ended = None, True
         # The file must hold all that was answered.
         node.pause.start(SHUTDOWN, FOR_EVER_MS, everything=True)
         node.on_shutdown()
+
+    def _hand_over(self) -> None:
+        """Have the replica that has come furthest take this primary's place."""
+        node = self.node
+        replicas = node.role.primary.replicas
+        if any(replica.version < FAILOVER_VERSION for replica in replicas):
+            _log.warning("Unable to perform auto failover on shutdown: there are old replicas.")
+            return
+        known = (replica for replica in replicas if replica.node_id)
+        best = max(known, key=lambda replica: replica.acked, default=None)
+        if best is None or best.acked != node.log.flush():
+            _log.warning("Unable to find a replica to perform the auto failover on shutdown.")
+            return
+        _log.info("Perform auto failover to replica %s on shutdown.", best.node_id)
+        words = [b"CLUSTER", b"FAILOVER", b"FORCE", b"REPLICAID", best.node_id.encode()]
+        node.log.append_control(encode_request(words))
 
     def _is_to_save(self, wish: Wish) -> bool:
         if self.node.loading is not None:

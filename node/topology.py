@@ -32,6 +32,20 @@ class Topology(Protocol):
         """Whether this node is to be another's replica; known before it has begun to be."""
         ...
 
+    @property
+    def node_id(self) -> str:
+        """This node's id in its cluster; empty for a lone node."""
+        ...
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether nobody else serves what this node serves."""
+        ...
+
+    def knows(self, node_id: str) -> bool:
+        """Whether there is a node of this id."""
+        ...
+
     def slot_of(self, key: bytes) -> int:
         """The part of the keyspace where a key is kept."""
         ...
@@ -51,9 +65,14 @@ class Alone:
     clustered = False
     mine: bytearray | None = None
     follows = False
+    node_id = ""
+    is_needed = False
     slot_of = staticmethod(hash_part)
 
     def has_peers(self) -> bool:
+        return False
+
+    def knows(self, node_id: str) -> bool:
         return False
 
     def route(self, session: Any, row: Row, args: Sequence[bytes]) -> ReplyError | None:

@@ -52,9 +52,20 @@ def replicate(routing: Routing, session: Session, args: list[bytes]):
 def failover(routing: Routing, session: Session, args: list[bytes]):
     """Lets this replica take its primary's place, with its consent, without, or without a vote."""
     words = [word.upper() for word in args[2:]]
+    if session.from_primary:
+        return _asked_by_primary(routing, args)
     if not set(words) <= {b"FORCE", b"TAKEOVER"}:
         raise SYNTAX
     routing.ask(fx.Failover(max(words, default=b"").decode()))  # TAKEOVER goes further
+    return OK
+
+
+def _asked_by_primary(routing: Routing, args: list[bytes]):
+    """FORCE REPLICAID id: a primary that ends has chosen who takes its place."""
+    if len(args) != 5 or args[3].upper() != b"REPLICAID":
+        raise SYNTAX
+    if text_of(args[4]) == routing.node_id:
+        routing.ask(fx.Failover("FORCE"))
     return OK
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from cluster import effects as fx
 from cluster.commands.shared import OF_NODES, VARIES, entry, known, text_of
-from cluster.routing import Routing
+from cluster.routing import Routing, uses_ipv6
 from cluster.slots import ranges
 from cluster.view import Link
 from cluster.view import Node as Peer
@@ -28,7 +28,7 @@ def my_shard_id(routing: Routing, session: Session, args: list[bytes]):
 @entry("CLUSTER NODES", OF_NODES, LOADING | STALE, tips=VARIES)
 def nodes(routing: Routing, session: Session, args: list[bytes]):
     """All that this node knows of every node, a line for each."""
-    return Verbatim(routing.view.nodes_text().encode())
+    return Verbatim(routing.view.nodes_text(uses_ipv6(session)).encode())
 
 
 @entry("CLUSTER INFO", flags=LOADING | STALE, tips=VARIES)
@@ -56,7 +56,7 @@ def replicas(routing: Routing, session: Session, args: list[bytes]):
     primary = known(routing, args[2])
     if primary.is_replica:
         raise ReplyError(b"ERR The specified node is not a master")
-    return [routing.view.describe(node).encode() for node in primary.replicas]
+    return [routing.view.describe(node, uses_ipv6(session)).encode() for node in primary.replicas]
 
 
 @entry("CLUSTER COUNT-FAILURE-REPORTS node-id", OF_NODES, ADMIN | STALE, tips=VARIES)
@@ -93,9 +93,13 @@ def slots(routing: Routing, session: Session, args: list[bytes]):
     my_offset = session.node.log.offset
     return [
         [
-            *(first, last, _place(routing, primary)),
+            *(first, last, _place(routing, session, primary)),
             # A replica that has nothing yet isn't shown to anybody.
-            *(_place(routing, node) for node in others if _offset(routing, node, my_offset)),
+            *(
+                _place(routing, session, node)
+                for node in others
+                if _offset(routing, node, my_offset)
+            ),
         ]
         for first, last, primary, others in routing.view.slot_map()
     ]
@@ -106,18 +110,23 @@ def _offset(routing: Routing, node: Peer, my_offset: int) -> int:
     return my_offset if node is routing.view.myself else node.offset
 
 
-def _place(routing: Routing, node: Peer) -> list[Any]:
+def _place(routing: Routing, session: Session, node: Peer) -> list[Any]:
     """A node in CLUSTER SLOTS: where clients are to reach it, and in what other ways they can."""
     preferred = routing.config.cluster_preferred_endpoint_type
-    endpoint = routing.endpoint(node)
+    endpoint = routing.endpoint(session, node)
     more: dict[bytes, bytes] = {}
     if preferred != "ip":
-        more[b"ip"] = node.ip.encode()
+        more[b"ip"] = node.ip_for(uses_ipv6(session)).encode()
     if preferred != "hostname" and node.hostname:
         more[b"hostname"] = node.hostname.encode()
-    if node.availability_zone:
-        more[b"availability-zone"] = node.availability_zone.encode()
-    return [None if endpoint is None else endpoint.encode(), node.port, node.id.encode(), more]
+    if node.face.zone:
+        more[b"availability-zone"] = node.face.zone.encode()
+    return [
+        None if endpoint is None else endpoint.encode(),
+        node.client_port,
+        node.id.encode(),
+        more,
+    ]
 
 
 @entry("CLUSTER SHARDS", OF_NODES, LOADING | STALE, since="7.0.0", tips=VARIES)
@@ -127,27 +136,27 @@ def shards(routing: Routing, session: Session, args: list[bytes]):
     return [
         {
             b"slots": [edge for pair in ranges(slots) for edge in pair],
-            b"nodes": [_health(routing, node, my_offset) for node in nodes],
+            b"nodes": [_health(routing, session, node, my_offset) for node in nodes],
             b"id": nodes[0].shard_id.encode(),
         }
         for slots, nodes in routing.view.shards()
     ]
 
 
-def _health(routing: Routing, node: Peer, my_offset: int) -> dict[bytes, Any]:
+def _health(routing: Routing, session: Session, node: Peer, my_offset: int) -> dict[bytes, Any]:
     """A node in CLUSTER SHARDS."""
     offset = _offset(routing, node, my_offset)
     fields: dict[bytes, Any] = {b"id": node.id.encode()}
-    if node.port:
-        fields[b"port"] = node.port
+    if node.client_port:
+        fields[b"port"] = node.client_port
     if node.tls_port:
-        fields[b"tls-port"] = node.tls_port
-    fields[b"ip"] = node.ip.encode()
-    fields[b"endpoint"] = (routing.endpoint(node) or "").encode()
+        fields[b"tls-port"] = node.face.tls_port or node.tls_port
+    fields[b"ip"] = node.ip_for(uses_ipv6(session)).encode()
+    fields[b"endpoint"] = (routing.endpoint(session, node) or "").encode()
     if node.hostname:
         fields[b"hostname"] = node.hostname.encode()
-    if node.availability_zone:
-        fields[b"availability-zone"] = node.availability_zone.encode()
+    if node.face.zone:
+        fields[b"availability-zone"] = node.face.zone.encode()
     fields[b"role"] = b"replica" if node.is_replica else b"master"
     fields[b"replication-offset"] = offset
     if node.failed or node.suspected:

@@ -256,6 +256,14 @@ def _version(session: Session, name: bytes, value: bytes, args: list[bytes]):
     return OK
 
 
+def _node_id(session: Session, name: bytes, value: bytes, args: list[bytes]):
+    id = value.decode("latin-1")
+    if not session.node.topology.knows(id):
+        raise ReplyError(b"ERR Unknown node %b" % value)
+    session.node.replica_of(session).node_id = id
+    return OK
+
+
 def _rdb_only(session: Session, name: bytes, value: bytes, args: list[bytes]):
     session.node.replica_of(session).rdb_only = integer(value) == 1
     return OK
@@ -295,6 +303,7 @@ _OPTIONS = {
     b"ip-address": _ip_address,
     b"capa": _capability,
     b"version": _version,
+    b"set-cluster-node-id": _node_id,
     b"rdb-only": _rdb_only,
     b"rdb-filter-only": _rdb_filter_only,
     b"ack": _ack,

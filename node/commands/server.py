@@ -18,6 +18,7 @@ from node.replies import OK, PENDING, SYNTAX, ReplyError, Verbatim, Wait
 from node.session import Session
 from node.shutdown import Wish
 
+NO_CLUSTER = ReplyError(b"ERR SHUTDOWN FAILOVER is only supported in cluster mode.")
 NOT_SHUTTING_DOWN = ReplyError(b"ERR No shutdown in progress.")
 _MASTHEAD = r"""
       |    |    |
@@ -98,23 +99,16 @@ def shutdown(session: Session, args: list[bytes]):
         if not node.shutdown.abort():
             raise NOT_SHUTTING_DOWN
         return OK
-    if words & {b"SAFE", b"FAILOVER"}:
-        _check_cluster_words(session, words)
+    if b"FAILOVER" in words and not node.topology.clustered:
+        raise NO_CLUSTER
     save = True if b"SAVE" in words else False if b"NOSAVE" in words else None
     now = b"NOW" in words
     if node.scripting.is_busy():
         save, now = False, True  # the data are those of a script's half
-    node.shutdown.begin(Wish(save, now=now, force=b"FORCE" in words))
+    safe, failover = b"SAFE" in words, b"FAILOVER" in words
+    node.shutdown.begin(Wish(save, now, b"FORCE" in words, safe, failover))
     outcome = node.shutdown.outcome()
     return Wait(node.shutdown.outcome, held_command=True) if outcome is PENDING else outcome
-
-
-def _check_cluster_words(session: Session, words: set[bytes]) -> None:
-    """SAFE and FAILOVER: in a cluster they ask for what this server doesn't do."""
-    if session.node.topology.clustered:
-        raise ReplyError(b"ERR SHUTDOWN SAFE and FAILOVER are not implemented by this server")
-    if b"FAILOVER" in words:
-        raise ReplyError(b"ERR SHUTDOWN FAILOVER is only supported in cluster mode.")
 
 
 _SHUTDOWN_WORDS = frozenset((b"ABORT", b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"SAFE", b"FAILOVER"))

@@ -36,6 +36,7 @@ class Replica:
     """One follower, as its primary sees it.
 
     port, ip: where it serves, as it says itself. version: of Valkey, as far as it has told.
+    node_id: in its cluster, if it has told.
     takes_mark: it can read a payload that ends with a mark. takes_id: +CONTINUE may name an id.
     data, rdb_only: what it wants of a snapshot, and whether nothing after it. wants_reply: it has
     said PSYNC, not SYNC.
@@ -51,6 +52,7 @@ class Replica:
     port: int = 0
     ip: str = ""
     version: tuple[int, ...] = ()
+    node_id: str = ""
     takes_mark: bool = False
     takes_id: bool = False
     data: bool = True

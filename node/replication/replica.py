@@ -208,6 +208,9 @@ class PrimaryLink:
             self._ask([b"REPLCONF", b"ip-address", ip], self._on_option)
         capabilities = [b"capa", b"eof", b"capa", b"psync2"]
         self._ask([b"REPLCONF", *capabilities], self._on_option)
+        if node_id := self.node.topology.node_id:
+            request = [b"REPLCONF", b"set-cluster-node-id", node_id.encode()]
+            self._ask(request, self._on_option)
         self._ask([b"REPLCONF", b"version", ANNOUNCED_VERSION], self._on_version)
 
     def _on_auth(self, line: bytes) -> None:

@@ -126,6 +126,24 @@ CLUSTER FLUSHSLOTS
 CLUSTER INFO
 """
 
+WHERE_CLIENTS_ARE_SENT = """
+CLUSTER ADDSLOTSRANGE 0 16383
+CONFIG SET cluster-announce-client-ipv4 10.0.0.1
+CONFIG SET cluster-announce-client-ipv4 x
+CONFIG SET cluster-announce-client-port 7005
+CLUSTER SLOTS
+CLUSTER SHARDS
+CONFIG SET cluster-announce-client-ipv6 ::9
+CLUSTER SLOTS
+CONFIG SET cluster-preferred-endpoint-type hostname
+CLUSTER SLOTS
+CONFIG SET cluster-announce-hostname a.b
+CLUSTER SLOTS
+CLUSTER SHARDS
+CONFIG SET cluster-announce-client-tls-port 7006
+CLUSTER SHARDS
+"""
+
 IN_NO_CLUSTER = """
 CLUSTER
 CLUSTER HELP
@@ -178,6 +196,10 @@ def ask(connections, commands):
 
 def test_answers_in_a_cluster_of_one(both):
     assert ask(both("--cluster-enabled", "yes"), lines(ALONE_IN_A_CLUSTER)) == []
+
+
+def test_where_clients_are_sent(both):
+    assert ask(both("--cluster-enabled", "yes"), lines(WHERE_CLIENTS_ARE_SENT)) == []
 
 
 def test_answers_in_no_cluster(both):

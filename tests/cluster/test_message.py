@@ -56,7 +56,15 @@ extensions = st.builds(
     hostname=st.sampled_from(["", "a", "node-7.example", "x" * 63]),
     human_name=st.sampled_from(["", "the-first", "n" * 8]),
     forgotten=st.lists(st.tuples(ids, epochs), max_size=2).map(tuple),
-    others=st.lists(st.tuples(st.integers(4, 65535), st.just(bytes(16))), max_size=2).map(tuple),
+    face=st.builds(
+        m.Face,
+        ipv4=st.sampled_from(["", "10.0.0.255"]),
+        ipv6=st.sampled_from(["", "fe80::1"]),
+        port=ports,
+        tls_port=ports,
+        zone=st.sampled_from(["", "zone-1"]),
+    ),
+    others=st.lists(st.tuples(st.integers(9, 65535), st.just(bytes(16))), max_size=2).map(tuple),
 )
 
 
@@ -80,6 +88,8 @@ messages = st.one_of(
     st.builds(m.ManualFailoverStart, headers),
     st.builds(m.Module, headers, epochs, st.integers(0, 255), st.binary()),
 )
+
+HEADER = m.Header("a" * 40, 1, 2, 3, slots.slot_set([8]), "b" * 40, "10.0.0.1", 7000, 0, 17000, 1)
 
 
 @given(messages)
@@ -176,10 +186,7 @@ def test_an_unknown_type_is_read_as_such():
 
 
 def test_layout_of_a_ping_is_the_documented_one():
-    header = m.Header(
-        "a" * 40, 1, 2, 3, slots.slot_set([8]), "b" * 40, "10.0.0.1", 7000, 0, 17000, 1
-    )
-    packet = m.encode(m.Ping(m.PING, header, extensions=m.Extensions(shard_id="c" * 40)))
+    packet = m.encode(m.Ping(m.PING, HEADER, extensions=m.Extensions(shard_id="c" * 40)))
     assert packet[:16] == b"RCmb" + (2256 + 48).to_bytes(4, "big") + b"\0\1\x1b\x58\0\0\0\0"
     assert packet[80:84] == b"\0\1\0\0"
     assert packet[2128:2168] == b"b" * 40
@@ -187,6 +194,26 @@ def test_layout_of_a_ping_is_the_documented_one():
     assert packet[2214:2216] == b"\0\1"
     assert packet[2248:2256] == b"\x42\x68\0\1\0\4\0\0"
     assert packet[2256:] == b"\0\0\0\x30\0\3\0\0" + b"c" * 40
+
+
+def test_addresses_for_clients_are_laid_out_as_valkeys():
+    """As valkey-server 9.1 sends them."""
+    face = m.Face("10.0.0.1", "::1", 7001, 8001, "az1")
+    packet = m.encode(m.Ping(m.PING, HEADER, extensions=m.Extensions(face=face)))
+    fields = [
+        (4, b"10.0.0.1\0\0\0\0\0\0\0\0"),
+        (5, b"::1\0\0\0\0\0"),
+        (6, b"\x1b\x59\0\0\0\0\0\0"),
+        (7, b"\x1f\x41\0\0\0\0\0\0"),
+        (8, b"az1\0\0\0\0\0"),
+    ]
+    assert packet[2256:] == b"".join(
+        (8 + len(data)).to_bytes(4, "big") + kind.to_bytes(2, "big") + b"\0\0" + data
+        for kind, data in fields
+    )
+    splitter = m.Splitter()
+    splitter.feed(packet)
+    assert splitter.next_message().extensions.face == face
 
 
 def captured(name: str) -> list[bytes]:

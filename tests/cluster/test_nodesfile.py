@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import nodesfile, slots
+from cluster.message import Face
 from cluster.nodesfile import CorruptFile, dump, load
 
 ONE, TWO, THREE = "1" * 40, "2" * 40, "3" * 40
@@ -100,7 +101,7 @@ def test_a_damaged_file_reads_or_is_corrupt_and_nothing_else(data):
 
 def test_a_real_server_reads_what_is_written(valkey_server, tmp_path):
     view = load(VALKEY, Random(1))
-    view.nodes[TWO].availability_zone = "zone-1"
+    view.nodes[TWO].face = Face("10.0.0.2", "::2", 7002, 8002, "zone-1")
     directory = tmp_path / "reader"
     directory.mkdir()
     (directory / "nodes.conf").write_text(dump(view))
@@ -115,5 +116,5 @@ def test_a_real_server_reads_what_is_written(valkey_server, tmp_path):
     written = (directory / "nodes.conf").read_text()
     again = load(written, Random(2))
     assert again.nodes.keys() == view.nodes.keys() and again.importing.keys() == {5}
-    assert again.nodes[TWO].availability_zone == "zone-1"
+    assert again.nodes[TWO].face == view.nodes[TWO].face
     assert (again.current_epoch, again.last_vote_epoch) == (2, 1)

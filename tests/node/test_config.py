@@ -113,9 +113,6 @@ def test_a_feature_that_is_missing_is_refused_in_words():
     assert refusal(config, (b"io-threads", b"4")).endswith(
         "this server implements no other value than '1'"
     )
-    assert refusal(config, (b"shutdown-on-sigterm", b"now safe")).endswith(
-        "this server does not implement 'safe'"
-    )
     config.set([(b"io-threads", b"1")])
 
 
