@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from local import Local, local_node
 
-from node.disk import PowerLoss, SimulatedDisk
+from node.disk import SimulatedDisk
 from node.persistence.aof.manifest import Manifest
-from node.persistence.loading import LoadError
 
 NAME = "appendonlydir/appendonly.aof"
 
