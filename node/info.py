@@ -128,8 +128,7 @@ def server(node: "Node") -> Fields:
 @section("Clients")
 def clients(node: "Node") -> Fields:
     sessions = list(node.sessions.values())
-    waiting = [one.waiting for one in sessions if one.waiting is not None]
-    blocked = [wait for wait in waiting if not wait.held_command]
+    blocked = [one.waiting for one in sessions if one.waiting is not None]
     paused = node.pause
     return (
         ("connected_clients", len(sessions)),

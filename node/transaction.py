@@ -104,8 +104,20 @@ class Watches:
         for (index, key), watchers in self._by_key.items():
             if index == db.index and (_holds(db, key) or (other and _holds(other, key))):
                 for session in watchers.values():
-                    if not session.watch.keys[index, key] or other is not None:
-                        session.watch.broken = True
+                    self._replaced(session.watch, db, other, key)
+
+    def _replaced(self, watch: Watch, db: Database, other: Database | None, key: bytes) -> None:
+        """A watched key is about to be gone, or what the other database has. Nothing has changed
+        for who saw no key, or one whose time had come, and sees the same."""
+        place = db.index, key
+        stays_away = other is None or not _holds(other, key)
+        is_over = not stays_away and other is not None and _is_over(other, key)
+        if watch.keys[place] and (stays_away or is_over):
+            watch.keys[place] = is_over
+        elif not watch.keys[place] and not _holds(db, key) and is_over:
+            watch.keys[place] = True
+        else:
+            watch.broken = True
 
     def clients(self) -> int:
         """How many clients watch something."""
@@ -117,8 +129,7 @@ class Watches:
 
     def _is_over(self, place: Place) -> bool:
         index, key = place
-        deadline_ms = self.keyspace[index].expires_at(key)
-        return deadline_ms is not None and deadline_ms <= self.keyspace.now_ms
+        return _is_over(self.keyspace[index], key)
 
     def _key_changed(self, db: Database, key: bytes, event: bytes, kind: int) -> None:
         place = db.index, key
@@ -149,3 +160,8 @@ def keys_of(session: "Session", row: Row, args: Sequence[bytes]) -> list[bytes]:
 def _holds(db: Database, key: bytes) -> bool:
     """Whether the key is there, its time come or not."""
     return key in db.keys_of_part(db.keyspace.part_of(key))
+
+
+def _is_over(db: Database, key: bytes) -> bool:
+    deadline_ms = db.expires_at(key)
+    return deadline_ms is not None and deadline_ms <= db.keyspace.now_ms

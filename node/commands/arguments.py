@@ -86,10 +86,13 @@ def _is_exact(arg: bytes, number: float) -> bool:
     return isinf(number) and not any(digit in arg for digit in b"0123456789")
 
 
+_HEXADECIMAL = re.compile(rb"[-+]?0[xX][0-9a-fA-F]{1,16}")
+
+
 def timeout_ms(arg: bytes, now_ms: int) -> int | None:
     """A timeout in seconds as a deadline in milliseconds; None for 0, which is never."""
     try:
-        seconds = floating(arg)
+        seconds = float.fromhex(arg.decode()) if _HEXADECIMAL.fullmatch(arg) else floating(arg)
     except ReplyError as error:
         forget_origin(error)
         if not _is_too_large(arg):

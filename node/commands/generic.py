@@ -330,10 +330,9 @@ def scan_filter(args: list[bytes]) -> tuple[Callable[[Database, list[bytes]], li
     test, most, _ = scan_options(others)
 
     def chosen(db: Database, found: list[bytes]) -> list[bytes]:
-        found = _alive(db, list(filter(test, found)) if test is not None else found)
-        if wanted is None:
-            return found
-        return [key for key in found if TYPES[type(db.peek(key))] == wanted]
+        if wanted is not None:
+            found = [key for key in found if TYPES[type(db.stored(key))] == wanted]
+        return _alive(db, list(filter(test, found)) if test is not None else found)
 
     return chosen, most
 

@@ -122,6 +122,9 @@ def _check(session: Session, options: _Options) -> None:
 
 def _check_prefixes(prefixes: list[bytes], old: Iterable[bytes]) -> None:
     """None may begin with another one: a key would be announced twice."""
+    every = sorted((*prefixes, *old))
+    if not any(map(bytes.startswith, every[1:], every)):  # who has a prefix here follows it
+        return
     for i, prefix in enumerate(prefixes):
         for other in old:
             if prefix.startswith(other) or other.startswith(prefix):

@@ -58,7 +58,7 @@ def _all_mixed(digest: int, parts: Iterable[bytes]) -> int:
 
 def _value(digest: int, db: Database, key: bytes) -> int:
     """The digest so far, and what is at the key."""
-    value = db.parts[db.keyspace.part_of(key)][key]
+    value = db.stored(key)
     number, add = _KINDS.get(type(value), (0, _string))
     digest = add(_mixed(digest, number.to_bytes(4, "big")), value)
     return digest ^ _sha1(_HAS_DEADLINE) if key in db.expires else digest

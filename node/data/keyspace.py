@@ -210,6 +210,10 @@ class Database:
         at_ms = self.expires.get(key)
         if at_ms is not None and at_ms <= self.keyspace.now_ms:
             return None
+        return self.stored(key)
+
+    def stored(self, key: bytes) -> Value | None:
+        """What is kept at a key, even where its time has come. O(1)."""
         return self.parts[self.keyspace.part_of(key)].get(key)
 
     def read(self, key: bytes) -> Value | None:
