@@ -34,7 +34,7 @@ _ARITY = ReplyError(b"ERR Wrong number of args calling command from script")
 _NOT_ALLOWED = ReplyError(b"ERR This Valkey command is not allowed from script")
 _READ_ONLY = ReplyError(b"ERR Write commands are not allowed from read-only scripts.")
 _CROSS_SLOT = ReplyError(b"ERR Script attempted to access keys that do not hash to the same slot")
-_NOT_LOCAL = ReplyError(b"ERR Script attempted to access a non local key in a cluster node")
+_NOT_LOCAL = ReplyError(b"ERR Attempted to access a non local key in a cluster node")
 _DOWN = ReplyError(b"ERR Script attempted to execute a command while the cluster is down")
 _DOWN_FOR_WRITES = ReplyError(
     b"ERR Script attempted to execute a write command while the cluster is down and readonly"
