@@ -82,6 +82,8 @@ class Blocking:
     def serve(self) -> None:
         """Run again the commands that wait for keys which have changed; what those change counts
         too."""
+        if self.ready:
+            self.node.begin_turn()  # what comes before may have taken its time
         while self.ready:
             ready, self.ready = self.ready, {}
             for place in ready:

@@ -70,7 +70,7 @@ def _sleep(session: Session, args: list[bytes]) -> Any:
         seconds = 0.0
     node = session.node
     node.clock.sleep(seconds)
-    if node.scripting.run is None:  # for a script time stands still
+    if node.unit is None:  # for scripts and transactions time stands still
         node.begin_turn()
     return OK
 

@@ -351,7 +351,8 @@ local function encode_special(parts, value, depth, protocol)
     end
     text = rawget(value, "big_number")
     if type(text) == "string" then
-        parts[#parts + 1] = protocol == 3 and "(" .. line(text) .. "\r\n" or bulk(text)
+        text = line(text)
+        parts[#parts + 1] = protocol == 3 and "(" .. text .. "\r\n" or bulk(text)
         return true
     end
     inner = rawget(value, "verbatim_string")
