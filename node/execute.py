@@ -266,10 +266,14 @@ def execute_all(
 
     collect: takes each reply; a refusal is a ReplyError.
     """
-    with unit(node, session):
+    dirty = node.keyspace.dirty
+    outer = begin_unit(node)
+    try:
         for row, args in commands:
             value = invoke(node, session, row, args)
             collect(answer_now(value) if type(value) is Wait else value)
+    finally:
+        end_unit(node, session, outer, dirty)
 
 
 @contextlib.contextmanager

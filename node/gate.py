@@ -52,6 +52,8 @@ OUT_OF_MEMORY = ReplyError(b"OOM command not allowed when used memory > 'maxmemo
 _ENDS_TRANSACTION = frozenset((b"exec", b"discard", b"quit", b"reset"))
 # Commands that MULTI does not queue.
 _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"))
+# The flags of node_gate that tell of the node, and not of the command alone.
+_STATES = ~(CONTAINER | STEERS)
 # What is answered where a client is sent elsewhere.
 _ELSEWHERE = (b"REDIRECT ", b"MOVED ", b"ASK ", b"CROSSSLOT ", b"TRYAGAIN ", b"CLUSTERDOWN ")
 # What a RESP2 client may say while it is subscribed.
@@ -88,7 +90,8 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
     row.check_arity(args)
     if session.internal or session.from_primary:
         return _queue(session, row, args)
-    _authentication(session, row)
+    if not session.authenticated and not row.flags & NO_AUTH:
+        raise NOT_AUTHENTICATED
     if session.transaction is not None and row.flags & NO_MULTI:
         raise ReplyError(b"ERR Command '%b' not allowed inside a transaction" % row.name)
     if node.scripting.is_busy() and not row.flags & ALLOW_BUSY:
@@ -103,19 +106,22 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
             return held
     if node.eviction.is_on():
         _room(node, session, row, flags)
-    _saving(node, row, flags)
-    _writing(node, flags)
-    _subscriber(session, row)
-    _staleness(node, flags)
-    if node.loading is not None and not flags & LOADING:
-        raise LOADING_ERROR
-    if flags & (WRITE | READONLY) and session.id in node.observe.monitors:
-        raise LOOKS_ON
-    return (
-        _queue(session, row, args)
-        or _pause(node, session, flags, args)
-        or _moving(node, session, row, args)
-    )
+    special = flags & node.gate & _STATES
+    if special:
+        _saving(node, row, flags)
+        _writing(node, flags)
+    if session.kind == SUBSCRIBER:
+        _subscriber(session, row)
+    if special:
+        _staleness(node, flags)
+        if node.loading is not None and not flags & LOADING:
+            raise LOADING_ERROR
+        if flags & (WRITE | READONLY) and session.id in node.observe.monitors:
+            raise LOOKS_ON
+    queued = None if session.transaction is None else _queue(session, row, args)
+    if queued is not None or not special:
+        return queued
+    return _pause(node, session, flags, args) or _moving(node, session, row, args)
 
 
 def _queue(session: Session, row: Row, args: list[bytes]) -> Any | None:
@@ -144,11 +150,6 @@ def _redirection(node: "Node", session: Session, flags: int, args: list[bytes]) 
     if node.role.failover.is_on():
         return node.pause.wait(session, args)
     raise ReplyError(f"REDIRECT {link.host}:{link.port}".encode())
-
-
-def _authentication(session: Session, row: Row) -> None:
-    if not session.authenticated and not row.flags & NO_AUTH:
-        raise NOT_AUTHENTICATED
 
 
 def abort(session: Session, error: ReplyError) -> ReplyError:
@@ -197,7 +198,7 @@ def _writing(node: "Node", flags: int) -> None:
 
 
 def _subscriber(session: Session, row: Row) -> None:
-    if session.kind == SUBSCRIBER and session.protocol == 2 and row.name not in _SUBSCRIBER_MAY:
+    if session.protocol == 2 and row.name not in _SUBSCRIBER_MAY:
         raise ReplyError(
             b"ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET "
             b"are allowed in this context" % row.name

@@ -57,7 +57,8 @@ def test_one_effect_needs_no_transaction_and_none_leaves_no_trace(local):
 def test_publish_alone_is_for_replicas_only(local):
     local.node.log.open_aof()
     cursor = local.node.log.open_cursor()
-    local.client().call("PUBLISH", "news", "x")
+    local.client().session.receive(b"PUBLISH news x\r\n")
+    local.node.log.flush()
     assert logged(local, cursor)[-1] == [b"PUBLISH", b"news", b"x"]
     assert b"PUBLISH" not in b"".join(local.node.log.aof or [])
 
