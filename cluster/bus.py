@@ -62,6 +62,7 @@ class Bus:
     _next_tick: int = 0
     _encoded: tuple[m.Message | None, bytes] = (None, b"")
     _pumping: bool = False
+    _opened: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.member.driver = self
@@ -95,6 +96,19 @@ class Bus:
 
     def pump(self) -> None:
         """One round: whatever has arrived, and the time that has passed."""
+        self._pump(self._keep_time)
+
+    def pump_while_loading(self) -> None:
+        """As `pump`, before `serve` and the node's data are there: the others get their answers,
+        and nothing is begun."""
+        self._pump(self._open)
+
+    def _open(self) -> None:
+        if not self._opened:
+            self._opened = True
+            self.member.open()
+
+    def _pump(self, after: Callable[[], None]) -> None:
         if self._pumping:
             return
         self._pumping = True
@@ -107,7 +121,7 @@ class Bus:
                     self._handle(fd, event, what)
                     self._tell_news()
             self._tell_news()
-            self._keep_time()
+            after()
             self._tell_news()
             self.member.node.end_turn()
         finally:

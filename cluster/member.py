@@ -25,6 +25,8 @@ from node.node import Node
 from node.pause import FAILOVER
 
 _log = logging.getLogger(__name__)
+# Effects on a node that has its data.
+_ON_DATA = (fx.Follow, fx.Promote, fx.Flush, fx.DropSlots)
 _LEVELS = {
     "debug": logging.DEBUG,
     "verbose": logging.DEBUG,
@@ -61,7 +63,9 @@ class Member:
     driver: Driver = attrs.field(init=False)
     migrations: Migrations = attrs.field(init=False)
     _epoch_ms: int = attrs.field(init=False)
+    _opened: bool = False
     _started: bool = False
+    _held: list[Effect] = attrs.field(factory=list)  # until it has started
     _dropping: Iterator[None] = attrs.field(factory=lambda: iter(()))
 
     def __attrs_post_init__(self) -> None:
@@ -80,11 +84,19 @@ class Member:
 
     # --- into the core ---------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """The bus port is open and the data is loaded."""
+    def open(self) -> None:
+        """The bus port is open. Whatever concerns the node's data waits for `start`."""
+        self._opened = True
         self._tell_facts()
         self._perform(self.core.start(self.now()))
+
+    def start(self) -> None:
+        """The bus port is open and the data is loaded."""
         self._started = True
+        if not self._opened:
+            self.open()
+        held, self._held = self._held, []
+        self._perform(held)
         self.migrations.loaded()
         if used := held_slots(self.node):
             self.ask(fx.Loaded(used))
@@ -137,7 +149,10 @@ class Member:
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
-            self._carry_out(effect)
+            if self._started or not isinstance(effect, _ON_DATA):
+                self._carry_out(effect)
+            else:
+                self._held.append(effect)
         if self.routing.refresh():
             self.node.slot_stats.serve(self.core.view.serving.slots)
             self._send_away()

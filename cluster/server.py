@@ -34,6 +34,7 @@ def member_server(config: Config) -> Server:
     server = Server(bus.member.node)
     server.tasks.append(bus.serve)
     server.pumps.append(bus.pump)
+    server.while_loading.append(bus.pump_while_loading)
     server.before_exit.append(bus.close)
     return server
 

@@ -55,7 +55,7 @@ class Server:
 
     tasks: what else has to run beside the clients: replication links, a cluster's bus.
     before_exit: called once no client is served any more. pumps: rounds of other drivers, for
-    when a script keeps the node busy.
+    when a script keeps the node busy; while_loading: and when its data are being loaded.
     """
 
     node: Node
@@ -65,6 +65,7 @@ class Server:
     tasks: list[Task] = attrs.field(factory=list)
     before_exit: list[Callable[[], None]] = attrs.field(factory=list)
     pumps: list[Callable[[], object]] = attrs.field(factory=list)
+    while_loading: list[Callable[[], object]] = attrs.field(factory=list)
     exit_code: int = 0
     _listeners: list[socket.socket] = attrs.field(factory=list)
     _stopping: trio.Event = attrs.field(factory=trio.Event)
@@ -225,6 +226,8 @@ class Server:
                     return False
                 if trio.current_time() - since >= LOADING_MS / 1000:
                     node.end_turn()
+                    for pump in self.while_loading:
+                        pump()
                     await trio.lowlevel.checkpoint()
                     node.begin_turn()
                     since = trio.current_time()

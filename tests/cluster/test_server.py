@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -192,3 +193,28 @@ def test_it_imports_in_time():
     ).split()
     assert "trio" in loaded
     assert not {"rich", "click", "asyncio", "hypothesis", "redis"} & set(loaded)
+
+
+def test_a_node_that_loads_its_file_is_not_taken_for_dead(our_server):
+    """It answers the others all the while."""
+    timeout = ("--cluster-node-timeout", "700", "--repl-diskless-sync-delay", "0")
+    primary, replica = (our_server("--cluster-enabled", "yes", *timeout) for _ in range(2))
+    primary.call("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    replica.call("CLUSTER", "MEET", "127.0.0.1", primary.port)
+    identity = primary.call("CLUSTER", "MYID").decode()
+    wait_until(lambda: replica.call("CLUSTER", "REPLICATE", identity) == b"OK", "it knows it")
+    for number in range(0, 3000, 100):
+        keys = [word for i in range(number, number + 100) for word in (f"{{k}}{i}", i)]
+        primary.call("MSET", *keys)
+    wait_until(lambda: is_linked(replica), "linked")
+    assert primary.call("SAVE") == b"OK"
+    slow = ("--key-load-delay", "700", "--loading-process-events-interval-bytes", "1024")
+    name = primary.directory.name
+    primary.kill()
+    again = our_server("--cluster-enabled", "yes", *timeout, *slow, port=primary.port, name=name)
+    fails = None
+    while str(again.call("GET", "{k}1")).startswith("LOADING"):
+        lines = replica.call("CLUSTER", "NODES").decode().splitlines()
+        fails = next("fail" in line for line in lines if line.startswith(identity))
+        time.sleep(0.02)
+    assert fails is False and again.call("GET", "{k}1") == b"1"
