@@ -123,7 +123,8 @@ class Ownership:
     def hear_claims(self, claimer: Node, epoch: int, claimed: int) -> None:
         """A primary claims a set of slots under an epoch: rebind those it has a right to."""
         desk, view, myself = self.desk, self.desk.view, self.desk.myself
-        view.disclaimed = view.disclaimed & ~claimed | claimer.slots & ~claimed
+        # Who is held for the owner and claims a slot still has it; others' claims come to it below.
+        view.disclaimed = view.disclaimed & ~(claimed & claimer.slots) | claimer.slots & ~claimed
         if claimer is myself:
             desk.log("notice", "Discarding UPDATE message about myself.")
             return

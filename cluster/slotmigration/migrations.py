@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from cluster.effects import ClusterError, TakeSlots
-from cluster.leftovers import deletions
+from cluster.leftovers import deletions, held_slots
 from cluster.slotmigration import jobs
 from cluster.slotmigration.jobs import EXPORT, IMPORT, Job, Jobs, Range
 from cluster.slotmigration.source import CLOSED, Export, establish
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-ACK_PERIOD_MS = 1000
+SECOND_MS = 1000
 
 
 @attrs.define(eq=False)
@@ -47,7 +47,8 @@ class Migrations:
     run_later: Callable[[Iterator[None]], None] = attrs.field(init=False)
     _exports: dict[Job, Export] = attrs.field(factory=dict)
     _imports: dict[Job, Import] = attrs.field(factory=dict)
-    _acked_ms: int = 0
+    _seconds_ms: int = 0
+    _promoted_ms: int | None = None  # until it has been seen to what was inherited
     _was_primary: bool = True
 
     def __attrs_post_init__(self) -> None:
@@ -99,6 +100,28 @@ class Migrations:
         for _ in deletions(self.node, self.routing.view, job.slots):
             continue
 
+    def _drop_inherited(self, promoted_ms: int) -> None:
+        """A former primary may have died before it had deleted all of the slots that it gave away.
+
+        Which those are their owners have to say themselves, after the failover: before it, this
+        node may not have heard that a slot had come to its primary.
+        """
+        view, node = self.routing.view, self.node
+        waited_ms = node.now_ms - promoted_ms
+        if waited_ms < 2 * node.config.cluster_node_timeout:
+            return
+        rest = held_slots(node) & ~(view.myself.slots | view.unclaimed | self.imported)
+        for slot in view.importing:
+            rest &= ~(1 << slot)
+        foreign = 0
+        for other in view.others():
+            if other.connected and other.pong_received > node.keyspace.now_ms - waited_ms:
+                foreign |= other.slots & rest
+        if foreign:
+            self.run_later(deletions(node, view, foreign))
+        if foreign == rest or view.myself.is_replica:
+            self._promoted_ms = None
+
     # --- the course of things --------------------------------------------------------------------
 
     def move(self, job: Job, state: str) -> None:
@@ -131,15 +154,15 @@ class Migrations:
 
     def tick(self) -> None:
         """What time brings, ten times a second."""
-        if not len(self.jobs):
-            return
         for job in self.jobs:
             if job.is_under_way:
                 self._check(job)
         self.start_snapshots()
-        if self.node.now_ms - self._acked_ms >= ACK_PERIOD_MS:
-            self._acked_ms = self.node.now_ms
+        if self.node.now_ms - self._seconds_ms >= SECOND_MS:
+            self._seconds_ms = self.node.now_ms
             self._say_acks()
+            if self._promoted_ms is not None:
+                self._drop_inherited(self._promoted_ms)
         self.jobs.trim(self.node.config.cluster_slot_migration_log_max_len)
 
     def _check(self, job: Job) -> None:
@@ -287,6 +310,7 @@ class Migrations:
         is_primary = self.routing.view.myself.is_primary
         if is_primary and not self._was_primary:
             self._fail_imports(jobs.FAILED_OVER)
+            self._promoted_ms = self.node.now_ms
         self._was_primary = is_primary
         for job in self.jobs.under_way(EXPORT):
             self._check_source(job)

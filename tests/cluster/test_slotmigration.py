@@ -21,6 +21,7 @@ from moving_company import (
 
 Start = Callable[..., Company]
 DIRECTIVES = ("--cluster-enabled", "yes", "--cluster-node-timeout", "3000")
+PATIENT = ("--slot-migration-max-failover-repl-bytes", "1mb")  # a loaded machine never gets it all
 MANY = 3000  # keys: more than a node sends without a child process
 
 
@@ -31,7 +32,7 @@ def company(request: pytest.FixtureRequest) -> Start:
     def start(*kinds: str, replicas: tuple[str, ...] = (), extra: tuple[str, ...] = ()) -> Company:
         def launch(kind: str) -> ServerProcess:
             begin = request.getfixturevalue(f"{kind}_server")
-            return begin(*DIRECTIVES, "--repl-diskless-sync-delay", "0", *extra)
+            return begin(*DIRECTIVES, *PATIENT, "--repl-diskless-sync-delay", "0", *extra)
 
         return form([launch(kind) for kind in kinds], [launch(kind) for kind in replicas])
 
