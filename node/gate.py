@@ -54,6 +54,8 @@ _ENDS_TRANSACTION = frozenset((b"exec", b"discard", b"quit", b"reset"))
 _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"))
 # The flags of node_gate that tell of the node, and not of the command alone.
 _STATES = ~(CONTAINER | STEERS)
+# Commands of which what they run may say that it writes nothing.
+_SCRIPTS = frozenset((b"eval", b"evalsha", b"fcall"))
 # What is answered where a client is sent elsewhere.
 _ELSEWHERE = (b"REDIRECT ", b"MOVED ", b"ASK ", b"CROSSSLOT ", b"TRYAGAIN ", b"CLUSTERDOWN ")
 # What a RESP2 client may say while it is subscribed.
@@ -99,7 +101,7 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
     refusal = node.topology.route(session, row, args)
     if refusal is not None:
         raise refusal
-    flags = _flags(session, row)
+    flags = _flags(session, row, args)
     if session.capabilities:
         held = _redirection(node, session, flags, args)
         if held is not None:
@@ -128,14 +130,16 @@ def _queue(session: Session, row: Row, args: list[bytes]) -> Any | None:
     """Keep for EXEC what comes between MULTI and EXEC."""
     if session.transaction is None or row.name in _NOT_QUEUED:
         return None
-    session.transaction.queue(row, args)
+    session.transaction.queue(row, args, _flags(session, row, args))
     return QUEUED
 
 
-def _flags(session: Session, row: Row) -> int:
+def _flags(session: Session, row: Row, args: list[bytes]) -> int:
     """What a command counts as; EXEC as all that it will run."""
     if row.name == b"exec" and session.transaction is not None:
         return row.flags & session.transaction.common_flags | session.transaction.flags
+    if row.name in _SCRIPTS and session.node.scripting.is_declared_pure(args):
+        return row.flags & ~MAY_REPLICATE
     return row.flags
 
 

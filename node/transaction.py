@@ -35,11 +35,11 @@ class Transaction:
     common_flags: int = -1
     spoiled: bool = False
 
-    def queue(self, row: Row, args: list[bytes]) -> None:
-        """Keep a command for EXEC."""
+    def queue(self, row: Row, args: list[bytes], flags: int) -> None:
+        """Keep a command for EXEC; flags: what it counts as."""
         self.commands.append((row, args))
-        self.flags |= row.flags
-        self.common_flags &= row.flags
+        self.flags |= flags
+        self.common_flags &= flags
 
     def size(self) -> int:
         """Bytes held."""

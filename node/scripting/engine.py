@@ -101,6 +101,19 @@ class Scripting:
         run = self._begin(session, command, script.sha, script.flags, ro_command, False)
         return self._run(run, self.interpreter().run_script, script.function, key_count)
 
+    def is_declared_pure(self, args: list[bytes]) -> bool:
+        """Whether what EVAL, EVALSHA or FCALL is to run has the flag no-writes."""
+        word, what = args[0].upper(), args[1]
+        found: Script | Function | None
+        if word == b"EVAL":
+            try:
+                flags, _ = parse_script(what)
+            except ReplyError:
+                return False
+            return flags & (NO_WRITES | COMPATIBLE) == NO_WRITES
+        found = self.libraries.find(what) if word == b"FCALL" else self.cache.find(what.lower())
+        return found is not None and found.flags & (NO_WRITES | COMPATIBLE) == NO_WRITES
+
     # --- functions -------------------------------------------------------------------------------
 
     def run_function(

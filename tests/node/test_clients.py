@@ -181,6 +181,27 @@ def test_paused_clients_go_on_in_order_and_cannot_be_unblocked(local):
     assert (paused.next(), paused.next()) == (b"OK", b"1")
 
 
+def test_scripts_that_write_nothing_are_not_paused_with_writes(local):
+    client, operator = local.client(), local.client()
+    pure, other = "#!lua flags=no-writes\nreturn 1", "#!lua\nreturn 2"
+    library = "#!lua name=l\nredis.register_function{function_name='f',"
+    library += "callback=function() return 3 end,flags={'no-writes'}}"
+    sha = client.call("SCRIPT", "LOAD", pure)
+    client.call("FUNCTION", "LOAD", library)
+    operator.call("CLIENT", "PAUSE", 100_000, "WRITE")
+    assert client.call("EVAL", pure, 0) == 1
+    assert client.call("EVALSHA", sha, 0) == 1
+    assert client.call("EVAL_RO", "return 4", 0) == 4
+    assert client.call("FCALL", "f", 0) == client.call("FCALL_RO", "f", 0) == 3
+    client.call("MULTI")
+    client.call("EVAL", pure, 0)
+    assert client.call("EXEC") == [1]
+    assert client.call("EVAL", other, 0) is False
+    assert "blocked_clients:1\r\n" in operator.call("INFO", "clients").decode()
+    operator.call("CLIENT", "UNPAUSE")
+    assert client.next() == 2
+
+
 def test_unblock(local):
     waiting, operator = local.client(), local.client()
     assert waiting.call("BLPOP", "a", 0) is False

@@ -6,6 +6,7 @@ from random import Random
 import anycrc
 import pytest
 from differential import Ours, Pair
+from local import local_node
 
 from node.clock import VirtualClock
 from node.config import Config
@@ -237,3 +238,15 @@ SORTS = (
         "l BY l*",
     ),
 )
+
+
+def test_scan_of_a_type_deletes_only_expired_keys_of_it() -> None:
+    local = local_node()
+    local.node.expires_actively = False
+    client = local.client()
+    client.call("SET", "s", "1", "PX", "1")
+    client.call("HSET", "h", "a", "1")
+    client.call("PEXPIRE", "h", "1")
+    local.clock.advance(2)
+    assert client.call("SCAN", "0", "TYPE", "string", "COUNT", "10") == [b"0", []]
+    assert client.call("DBSIZE") == 1

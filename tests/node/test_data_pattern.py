@@ -57,3 +57,8 @@ def test_agrees_with_a_real_server(oracle) -> None:
             continue  # KEYS answers that one without looking
         ours = sorted(value for value in values if matches(pattern, value))
         oracle.expect(ours, "KEYS", pattern, compare=lambda a, b: a == sorted(b))
+
+
+def test_a_thousand_stars_are_the_most() -> None:
+    assert matches(b"*?" * 999 + b"*", b"a" * 2000)
+    assert not matches(b"*?" * 1002, b"a" * 2000)

@@ -25,6 +25,10 @@ def test_scripts_answer_as_on_a_real_server(pair: Pair):
         assert _POINTER.sub(b"", ours) == _POINTER.sub(b"", theirs), script
 
 
+def test_a_big_number_stays_on_its_line(resp2_pair: Pair):
+    resp2_pair.same("EVAL", "return {big_number='123\\r\\n123'}", 0)
+
+
 def test_keys_and_arguments(resp2_pair: Pair):
     same = resp2_pair.same
     both = "return {#KEYS,#ARGV,KEYS[1],KEYS[2],KEYS[#KEYS],ARGV[1],ARGV[#ARGV]}"

@@ -190,3 +190,28 @@ def test_statistics_count_what_ran(local):
     assert "cmdstat_incr:calls=2," in shown
     assert "rejected_calls=1,failed_calls=1" in shown.split("cmdstat_incr:")[1].split("\r\n")[0]
     assert "cmdstat_set:calls=2," in shown
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "broken"),
+    [
+        ("SET x 1 PX 1", "", False),
+        ("", "SET x 1 PX 1", False),
+        ("SET x 1 PX 1", "SET x 2 PX 1", False),
+        ("SET x 1 PX 1", "SET x 2", True),
+        ("SET x 1", "SET x 2 PX 1", True),
+        ("", "SET x 1", True),
+        ("SET x 1", "", True),
+    ],
+)
+def test_watched_keys_are_judged_by_what_swapdb_shows(local, before, after, broken):
+    local.node.expires_actively = False
+    client = local.client()
+    for db, line in ((1, after), (0, before)):
+        client.call("SELECT", db)
+        if line:
+            client.call(*line.split())
+    local.clock.advance(2)
+    client.call("WATCH", "x")
+    client.call("SWAPDB", 0, 1)
+    assert run(client, "PING") == (None if broken else [b"PONG"])
