@@ -225,13 +225,17 @@ class Writer:
         if error is not None:
             _log.warning("Fail to fsync the AOF file: %s", error.strerror)
             self.doubted.append(file)
-            self._synced_size = -1  # so that it is tried again
+            if file is self.file:
+                self._synced_size = -1  # so that it is tried again
             self.node.aof.rewriting.scheduled = True
+        self._set_sync_error(error)
+        if error is None:
+            self._advance(offset)
+
+    def _set_sync_error(self, error: OSError | None) -> None:
         if (error is None) != (self.sync_error is None):
             self.sync_error = error
             self.node.refresh_gate()
-        if error is None:
-            self._advance(offset)
 
     def _advance(self, offset: int) -> None:
         self._sync_offset = max(self._sync_offset, offset)
@@ -258,6 +262,8 @@ class Writer:
         """A rewrite has replaced all that was written before this file: from here on it can be
         said what is durable."""
         self.doubted = [file for file in self.doubted if file is self.file]
+        if not self.doubted:
+            self._set_sync_error(None)
         if self.synced_offset is None:
             self.synced_offset = 0
         self._advance(self._sync_offset)
