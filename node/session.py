@@ -81,6 +81,7 @@ class Session:
     from_primary: bool = False  # the primary's stream, which is logged as it came
     imports: bool = False  # it is another node that moves slots here
     on_error: Callable[[ReplyError], None] | None = None  # who gets no replies has failed
+    carrier: Any = None  # of its bytes, where that is a stream and no socket: see node.streams
     replica: Any = None  # node.replication.primary.Replica once it said REPLCONF or PSYNC
     capabilities: frozenset[bytes] = frozenset()  # CLIENT CAPA
     last_row: Any = None  # of the command it ran last

@@ -14,8 +14,10 @@ from node.session import Session
 
 if TYPE_CHECKING:
     from node.node import Node
+    from node.replication.primary import Replica
 
 READ_SIZE = 64 * 1024
+REPLICA_SIZE = 256 * 1024
 UNSENT_MAX = 64 * 1024 * 1024  # bytes; a client that owes more reading than this is not read
 HELD_MAX = 1024 * 1024  # bytes of requests kept for a client that waits
 
@@ -26,6 +28,7 @@ async def serve_stream(
     """Serve one client until either side ends the connection; closes the stream."""
     served = _Served(node, stream)
     served.session = node.session(address, local_address, served.wake_up)
+    served.session.carrier = served
     try:
         async with trio.open_nursery() as nursery:
             served.scope = nursery.cancel_scope
@@ -42,14 +45,26 @@ async def serve_stream(
 class _Served:
     """A stream with its session.
 
-    scope: of both tasks. _moved: set when there may be something to send, or room to read again.
+    replica: what the client has become, if it follows this node. scope: of both tasks.
+    _moved: set when there may be something to send, or room to read again.
     """
 
     node: "Node"
     stream: trio.abc.Stream
     session: Session = attrs.field(init=False)
+    replica: "Replica | None" = None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _moved: trio.Event = attrs.field(factory=trio.Event)
+
+    def carry(self, replica: "Replica") -> None:
+        """From here on the client is a replica: what it gets is the transport's to say."""
+        self.replica = replica
+        replica.carrier = self
+        self.wake_up()
+
+    def end(self) -> None:
+        """End the connection at once."""
+        self.scope.cancel()
 
     def wake_up(self, session: Session | None = None) -> None:
         """Let both tasks look again; a session that is dropped ends them wherever they are."""
@@ -70,7 +85,8 @@ class _Served:
                 self.scope.cancel()
                 return
             node.begin_turn()
-            session.receive(bytes(data))
+            peer = session if self.replica is None else self.replica
+            peer.receive(bytes(data))
             node.end_turn()
             self.wake_up()
 
@@ -79,6 +95,8 @@ class _Served:
         session = self.session
         while True:
             data = session.take_output()
+            if not data and self.replica is not None:
+                data = self.replica.take_output(REPLICA_SIZE)
             if data:
                 session.output_size = len(data)
                 await self.stream.send_all(data)

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from node.replication.source import Source
-from node.replication.transport import Caller, Peer
+from node.replication.transport import Caller, Carrier, Peer
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -131,7 +131,10 @@ class Links:
 
     def flag(self, peer: Peer) -> None:
         channel = self._by_peer.get(peer)
-        if channel is not None and not channel.interest & select.EPOLLOUT:
+        if channel is None:
+            if (carrier := _carrier_of(peer)) is not None:
+                carrier.wake_up()
+        elif not channel.interest & select.EPOLLOUT:
             self._send(channel)
 
     def _send(self, channel: Channel) -> None:
@@ -161,6 +164,8 @@ class Links:
             resolving.cancel()
         channel = self._by_peer.pop(peer, None)
         if channel is None:
+            if (carrier := _carrier_of(peer)) is not None:
+                carrier.end()
             return
         del self._channels[channel.socket.fileno()]
         self._epoll.unregister(channel.socket)
@@ -240,8 +245,11 @@ class Links:
         adopted, self._adopted = self._adopted, []
         for replica in adopted:
             released = self.turns.release(replica.session)
-            if released is None:  # it has gone meanwhile, or came by a stream without a socket
-                self.node.close_session(replica.session)
+            if released is None:
+                if replica.session.carrier is not None:
+                    replica.session.carrier.carry(replica)
+                else:  # it has gone meanwhile
+                    self.node.close_session(replica.session)
                 continue
             sock, unsent = released
             if self.node.config.repl_disable_tcp_nodelay and sock.family != socket.AF_UNIX:
@@ -284,3 +292,7 @@ class Links:
             self.close(peer)
         self._epoll.close()
         os.close(self._wakeup)
+
+
+def _carrier_of(peer: Peer) -> Carrier | None:
+    return getattr(peer, "carrier", None)

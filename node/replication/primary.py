@@ -19,6 +19,7 @@ from node.session import REPLICA, REPLY_OFF, Session
 
 if TYPE_CHECKING:
     from node.node import Node
+    from node.replication.transport import Carrier
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Replica:
     acked, acked_ms: the offset it has told to have applied, and when (monotonic).
     progress_ms: when it last took or sent anything.
     queued: bytes of a snapshot that are here for it.
+    carrier: the stream that it came by, where that is no plain socket.
     """
 
     node: "Node"
@@ -66,6 +68,7 @@ class Replica:
     progress_ms: int = 0
     queued: int = 0
     over_limit_ms: int = 0
+    carrier: "Carrier | None" = None
     _queue: deque[bytes] = attrs.field(factory=deque)
     _queue_ends: bool = False
 

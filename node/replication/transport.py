@@ -36,6 +36,22 @@ class Caller(Peer, Protocol):
         ...
 
 
+class Carrier(Protocol):
+    """What carries the bytes of a client that came by something else than a plain socket."""
+
+    def carry(self, replica: "Replica") -> None:
+        """The client is this replica from here on."""
+        ...
+
+    def wake_up(self) -> None:
+        """The replica has output."""
+        ...
+
+    def end(self) -> None:
+        """End the connection at once."""
+        ...
+
+
 class Transport(Protocol):
     """A driver. None of these waits."""
 
