@@ -17,6 +17,21 @@ PATIENCE = 40  # seconds; the machine may be busy
 
 
 @attrs.define(eq=False)
+class Views:
+    """What is said of nodes that don't come to agree."""
+
+    company: "Company"
+    indices: Sequence[int]
+
+    def __str__(self) -> str:
+        seen = (
+            f"{i}: {self.company.fields(i)['cluster_state']} {self.company.nodes(i)}"
+            for i in self.indices
+        )
+        return "all agree\n" + "\n".join(seen)
+
+
+@attrs.define(eq=False)
 class Company:
     """The nodes of one cluster: all know each other, and all slots are served."""
 
@@ -56,7 +71,7 @@ class Company:
 
     def wait_agree(self, *indices: int) -> None:
         chosen = indices or range(len(self.servers))
-        wait_until(lambda: self.agree(chosen), "all agree", PATIENCE)
+        wait_until(lambda: self.agree(chosen), Views(self, chosen), PATIENCE)
 
     def is_primary(self, index: int) -> bool:
         return self.call(index, "ROLE")[0] == b"master"
