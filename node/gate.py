@@ -13,6 +13,7 @@ from node.command import (
     DENYOOM,
     LOADING,
     MAY_REPLICATE,
+    NO_ASYNC_LOADING,
     NO_AUTH,
     NO_MULTI,
     READONLY,
@@ -69,6 +70,8 @@ def node_gate(node: "Node") -> int:
     flags = CONTAINER | STEERS
     if node.loading is not None or node.observe.monitors or node.is_stale():
         flags |= ANY
+    if node.role.loads_aside():
+        flags |= NO_ASYNC_LOADING
     if node.scripting.is_busy():
         flags |= ANY
     if node.slot_stats.is_on():
@@ -117,6 +120,8 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
     if special:
         _staleness(node, flags)
         if node.loading is not None and not flags & LOADING:
+            raise LOADING_ERROR
+        if flags & NO_ASYNC_LOADING and node.role.loads_aside():
             raise LOADING_ERROR
         if flags & (WRITE | READONLY) and session.id in node.observe.monitors:
             raise LOOKS_ON

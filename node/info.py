@@ -229,7 +229,7 @@ def persistence(node: "Node") -> Fields:
     saves = node.saves
     yield from (
         ("loading", int(node.loading is not None)),
-        ("async_loading", 0),
+        ("async_loading", int(node.role.loads_aside())),
         ("rdb_changes_since_last_save", saves.changes()),
         ("rdb_bgsave_in_progress", int(saves.running is not None)),
         ("rdb_last_save_time", saves.saved_at_ms // 1000),

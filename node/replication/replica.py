@@ -271,6 +271,7 @@ class PrimaryLink:
         _log.info("MASTER <-> REPLICA sync: receiving and loading the data set")
         self.state = SYNC
         self._read = self._read_payload
+        self.node.refresh_gate()
 
     def _read_payload(self, data: bytes) -> bytes:
         transfer = self.transfer

@@ -169,6 +169,11 @@ class Role:
 
     # --- questions -------------------------------------------------------------------------------
 
+    def loads_aside(self) -> bool:
+        """Whether a new data set comes in beside the one that is served, as the operator wants."""
+        transfer = self.link.transfer if self.link is not None else None
+        return transfer is not None and transfer.is_aside
+
     def is_stale(self) -> bool:
         """Whether clients must not be served, as the primary is out of reach."""
         link = self.link

@@ -50,6 +50,12 @@ class Transfer:
             node.refresh_gate()
 
     @property
+    def is_aside(self) -> bool:
+        """Whether the operator wants the old data served meanwhile, and some commands refused."""
+        aside = self.loader.keyspace is not self.node.keyspace
+        return aside and self.node.config.repl_diskless_load == "swapdb"
+
+    @property
     def aux(self) -> dict[bytes, bytes]:
         """Facts that came with the data set."""
         return self.loader.reader.aux
@@ -101,6 +107,8 @@ class Transfer:
         """The rest will not come: what has been loaded is no data set."""
         if self.loader.keyspace is self.node.keyspace:
             self.node.keyspace.flush()
+        else:
+            self.node.role.discard(self.loader.keyspace)
         self._stop_loading()
 
     def _stop_loading(self) -> None:

@@ -258,6 +258,26 @@ def test_clients_are_told_of_the_loading_where_nothing_can_be_served(directive):
     assert replies[-1] == b"x" * 50 and in_sync(network, "p", "r")
 
 
+def test_some_commands_wait_for_a_data_set_that_is_loaded_aside():
+    network = Network(piece=300)
+    network.add("p")
+    network.add("r", repl_diskless_load="swapdb")
+    operator = network.client("r")
+    operator.call("SET", "old", 1)
+    for number in range(100):
+        network.client("p").call("SET", f"q{number}", "x" * 50)
+    network.nodes["r"].follow("p", 6379)
+    seen = set()
+    while network._round():
+        refused = str(operator.call("REPLICAOF", "p", 6379)).startswith("LOADING")
+        is_aside = b"async_loading:1" in operator.call("INFO", "persistence")
+        old = operator.call("GET", "old")
+        assert old == b"1" or not refused
+        seen.add((refused, is_aside, old))
+    assert seen == {(False, False, b"1"), (True, True, b"1"), (False, False, None)}
+    assert in_sync(network, "p", "r")
+
+
 def test_a_payload_that_makes_no_sense_is_tried_again():
     network = pair()
     replica = network.nodes["r"]
