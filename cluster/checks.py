@@ -27,7 +27,9 @@ those that could be elected has it; unless a process that still is the primary b
 is started without that write, and comes to serve before it hears of a successor. A node whose data
 is in memory alone, or saved now and then, can't keep that promise, nor does Redis. So:
 - `kept what was acknowledged`: such a write is there whenever a client then asks, and at the end,
-  if no primary of its shard was restarted without it after it was sent;
+  if no primary of its shard was restarted without it after it was sent. MIGRATE, in Redis too,
+  deletes a key as soon as another primary has it, so one that comes to its end before its replicas
+  have the key as well ends the promise; a slot that moves as a whole has no such gap;
 - `read what was written`: a read brings the value that was written under that key, or nothing.
 
 Once all faults have ended (`unsettled` says what is still missing): every slot has one owner whom
@@ -45,7 +47,7 @@ from cluster import effects as fx
 from cluster.effects import Effect
 from cluster.message import AuthAck, AuthRequest
 from cluster.simulation.past import Past, shown
-from cluster.slots import EVERY_SLOT
+from cluster.slots import EVERY_SLOT, key_slot, slot_set
 from node.data.keyspace import Keyspace
 from node.node import Node
 from node.persistence.aof.aof import ON
@@ -326,18 +328,7 @@ class Files:
         place, node = process.place, process.node
         past = self.pasts.setdefault(place, Past())
         if process.keeps_files and past.moment:
-            found = past.find(node.keyspace)
-            demand(
-                found is not None,
-                "loaded what there was",
-                f"{place} never had what it has loaded: {past.nearest(node.keyspace)}",
-            )
-            demand(
-                found is not None and found >= past.kept,
-                "kept what was synced",
-                f"{place} has loaded what it had at moment {found} of {past.moment}, and was to "
-                f"keep {past.kept}: {past.nearest(node.keyspace)}",
-            )
+            _compare_with_past(process, past)
         past.begin(node.keyspace)
         self._saves[place] = Saved(node.saves.started, node.saves.saved_at_ms, past.moment)
         node.keyspace.listen(lambda db, key, event, kind: past.note(db, key, node.unit))
@@ -347,8 +338,8 @@ class Files:
         """See what has been saved: at least what there was when the turn began that began it."""
         place, node = process.place, process.node
         past = self.pasts[place]
-        exchanged = self._stale.pop(place, self) is None or past.size != node.keyspace[0].size
-        if exchanged and node.loading is None:
+        exchanged = self._stale.pop(place, self) is None
+        if (exchanged or not past.is_complete(node.keyspace)) and node.loading is None:
             past.take_in(node.keyspace)
         saved = self._saves[place]
         if node.saves.started != saved.started:
@@ -372,6 +363,20 @@ class Files:
             past.keep_offset(synced)
 
 
+def _compare_with_past(process: "Process", past: Past) -> None:
+    """What a process has loaded must have been there, and late enough."""
+    place, found = process.place, past.find(process.node.keyspace)
+    if found is None:
+        why = f"{place} never had what it has loaded: {past.nearest(process.node.keyspace)}"
+        raise Violation("loaded what there was", why)
+    if found < past.kept:
+        why = (
+            f"{place} has loaded what it had at moment {found} of {past.moment}, and was to keep "
+            f"{past.kept}: {past.nearest(process.node.keyspace)}"
+        )
+        raise Violation("kept what was synced", why)
+
+
 # --- promises to clients --------------------------------------------------------------------------
 
 
@@ -392,6 +397,14 @@ class Loss:
 
 
 @attrs.define(eq=False)
+class Arrival:
+    """A key that MIGRATE has brought to a primary. offset: of its log with that, once known."""
+
+    process: "Process"
+    offset: int | None = None
+
+
+@attrs.define(eq=False)
 class Promises:
     """Which writes must survive, and whether they do."""
 
@@ -400,6 +413,7 @@ class Promises:
     processes: "dict[str, Process]" = attrs.field(factory=dict)  # the latest by place
     kept: "dict[bytes, Write]" = attrs.field(factory=dict)
     losses: list[Loss] = attrs.field(factory=list)
+    arrivals: dict[bytes, Arrival] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.ledger.on_kept = self.on_kept
@@ -411,8 +425,35 @@ class Promises:
     def on_load(self, process: "Process") -> None:
         """A process has loaded its data; see what that ends of what was promised before."""
         if self.is_missed(process):
-            slots = process.core.view.myself.slots
+            view = process.core.view
+            slots = view.myself.slots | slot_set(view.importing)
             self.losses.append(Loss(slots, self.now(), dict.fromkeys(process.node.keyspace[0])))
+
+    def on_restore(self, process: "Process", key: bytes) -> None:
+        """A key has come from another node; one that is hidden as yet is there, too."""
+        hidden = process.member.migrations.imported
+        if process.core.view.myself.is_primary and not hidden >> key_slot(key) & 1:
+            self.arrivals[key] = Arrival(process)
+
+    def on_turn(self, process: "Process") -> None:
+        """See whose replicas have got what has come to it."""
+        for key, arrival in list(self.arrivals.items()):
+            holder = arrival.process
+            if holder is process and arrival.offset is None:
+                arrival.offset = process.node.log.offset
+            if not (holder.alive and holder.core.view.myself.is_primary):
+                self.kept.pop(key, None)
+                del self.arrivals[key]
+            elif arrival.offset is not None and self._is_everywhere(holder, arrival.offset):
+                del self.arrivals[key]
+
+    def _is_everywhere(self, primary: "Process", offset: int) -> bool:
+        shard, id = primary.core.view.myself.shard_id, primary.node.role.history.id
+        return all(
+            other.node.role.history.id == id and other.node.log.offset >= offset
+            for other in self.processes.values()
+            if other is not primary and other.core.view.myself.shard_id == shard
+        )
 
     def is_missed(self, process: "Process") -> bool:
         """Whether a process that is a primary by its own nodes.conf is taken for the owner of its
@@ -485,6 +526,11 @@ class Checks:
         demand(not error, "loaded what there was", f"{process.place}: {error}")
         self.files.on_load(process)
         self.promises.on_load(process)
+        process.node.keyspace.listen(
+            lambda db, key, event, kind: (
+                self.promises.on_restore(process, key) if event == b"restore" else None
+            )
+        )
 
     def on_effect(self, process: "Process", effect: Effect) -> None:
         self.epochs.on_effect(process, effect)
@@ -493,6 +539,8 @@ class Checks:
         self.epochs.on_turn(process)
         self.histories.on_turn(process)
         self.files.on_turn(process)
+        if self.promises.arrivals:
+            self.promises.on_turn(process)
 
     def now_and_then(self, processes: "Sequence[Process]") -> None:
         """What takes too long to check at every turn."""
@@ -504,7 +552,7 @@ class Checks:
     def at_the_end(self, processes: "Sequence[Process]") -> None:
         """When all has settled."""
         self.now_and_then(processes)
-        missing = self.unsettled(processes)
+        missing = self.unsettled(processes) or _half_moved(processes)
         demand(not missing, "settled", missing)
         self.promises.check_all()
 
@@ -551,6 +599,20 @@ def _disagreement(processes: "Sequence[Process]") -> str:
     for process in processes:
         owned |= process.core.view.myself.slots
     return "" if owned == EVERY_SLOT else "nobody serves some slots"
+
+
+def _half_moved(processes: "Sequence[Process]") -> str:
+    """Which move of a slot has not ended, or has left something behind."""
+    for process in processes:
+        view, db = process.core.view, process.node.keyspace[0]
+        if not view.myself.is_primary:
+            continue
+        if view.migrating or view.importing:
+            return f"{process.place} has slots on the move"
+        for slot, part in enumerate(db.parts):
+            if part and not view.myself.slots >> slot & 1:
+                return f"{process.place} has keys of slot {slot}, which is served elsewhere"
+    return ""
 
 
 def _unequal(processes: "Sequence[Process]") -> str:

@@ -25,7 +25,7 @@ TRIES = 20
 Requests = list[list[bytes]]
 # None: the connection was lost, or there was no answer in time.
 Replies = list[Any] | None
-Steps = Generator[int | tuple[Address, Requests], Replies, Replies]
+Steps = Generator[int | tuple[Address, Requests], Replies, Any]
 
 
 @attrs.define(eq=False)

@@ -239,13 +239,15 @@ class Faults:
     # --- the operator ----------------------------------------------------------------------------
 
     def _fail_over(self) -> bool:
-        """CLUSTER FAILOVER, for no reason."""
-        replicas = [
-            name
-            for name in self._running()
-            if self.world.view(name).myself.is_replica and not self.world[name].paused
-        ]
-        name = self._one_of(replicas)
+        """CLUSTER FAILOVER, for no reason. Only a replica that is in step with its primary is
+        told not to ask: another might bring old data back."""
+        name = self._one_of([name for name in self._running() if self._may_be_told(name)])
         if name is not None:
-            self.world.ask(name, "CLUSTER", "FAILOVER")
+            link = self.world[name].node.role.link
+            in_step = link is not None and link.is_up()
+            how = self.rng.choice(("", "", "FORCE", "TAKEOVER")) if in_step else ""
+            self.world.ask(name, "CLUSTER", "FAILOVER", *how.split())
         return name is not None
+
+    def _may_be_told(self, name: str) -> bool:
+        return self.world.view(name).myself.is_replica and not self.world[name].paused

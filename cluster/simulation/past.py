@@ -24,8 +24,8 @@ class Past:
 
     moment: int = 0
     kept: int = 0
-    size: int = 0
     _values: dict[bytes, list[tuple[int, Any]]] = attrs.field(factory=dict)
+    _present: dict[bytes, None] = attrs.field(factory=dict)
     _unit: object = None
     _offsets: deque[tuple[int, int]] = attrs.field(factory=deque)
 
@@ -47,23 +47,34 @@ class Past:
             self._set(key, None)
         for key, value in held.items():
             self._set(key, value)
-        self.size = keyspace[0].size
+        self._present = dict.fromkeys(keyspace[0])
+
+    def is_complete(self, keyspace: Keyspace) -> bool:
+        """Whether it knows of all there is: an empty node loads data without a word."""
+        return len(self._present) == keyspace[0].size
 
     def note(self, db: Database, key: bytes, unit: object) -> None:
         """A key has changed, on its own or as part of a `unit`."""
-        self.size = db.size
+        value = db.keys_of_part(db.keyspace.part_of(key)).get(key)
+        if value is None:
+            self._present.pop(key, None)
+        else:
+            self._present[key] = None
         if key.endswith(FLEETING):
             return
         if unit is None or unit is not self._unit:
             self.moment += 1
         self._unit = unit
-        self._set(key, shown(db.keys_of_part(db.keyspace.part_of(key)).get(key)))
+        self._set(key, shown(value))
 
     def _set(self, key: bytes, value: Any) -> None:
-        values = self._values.setdefault(key, [])
-        if values and values[-1][0] == self.moment:
+        values = self._values.get(key)
+        if values is None:
+            if value is not None:
+                self._values[key] = [(self.moment, value)]
+        elif values[-1][0] == self.moment:
             values[-1] = (self.moment, value)
-        elif value != (values[-1][1] if values else None):
+        elif value != values[-1][1]:
             values.append((self.moment, value))
 
     # --- what is promised ------------------------------------------------------------------------

@@ -18,7 +18,8 @@ class Settings:
     to the cluster, on average. careful: who restarts processes takes care that no primary comes
     back without its data before it has been replaced, unless that takes longer than patience_ms.
     deaths_after_vote: how likely a voter dies
-    right after a vote. persistence: what is on disk, one of those below.
+    right after a vote. persistence: what is on disk, one of those above. reshard_every: how often
+    slots are moved, at most, 0 for never; whole: how likely they move all at once.
     """
 
     shards: int = 3
@@ -41,6 +42,8 @@ class Settings:
     patience_ms: int = 15_000
     deaths_after_vote: float = 0.0
     persistence: str = NONE
+    reshard_every: int = 0
+    whole: float = 0.5
 
 
 def drawn(rng: Random) -> Settings:
@@ -67,4 +70,6 @@ def drawn(rng: Random) -> Settings:
         careful=rng.random() < 0.6,
         deaths_after_vote=rng.choice((0.0, 0.0, 0.3)),
         persistence=rng.choice((NONE, RDB, ALWAYS, EVERYSEC)),
+        reshard_every=rng.choice((0, 500, 1500)),
+        whole=rng.choice((0.0, 0.5, 1.0)),
     )

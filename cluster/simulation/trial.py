@@ -60,12 +60,17 @@ def _live(world: World, faults: Faults, report: Report, shortest_ms: int) -> Non
     world.form()
     world.every(LOOK_PERIOD_MS, lambda: world.checks.now_and_then(world.processes))
     world.add_writers()
+    if world.settings.reshard_every:
+        world.add_resharder()
     faults.start()
     world.run(shortest_ms * 3 // 4)
     faults.stop()
-    for writer in world.writers:
-        writer.stop()
+    for client in (*world.writers, world.resharder):
+        if client is not None:
+            client.stop()
     report.settled_in_ms = _settle(world)
+    if world.resharder is not None:
+        world.mend_slots()
     world.run(max(CALM_MS, shortest_ms - world.timeline.elapsed))
     _settle(world)
     world.checks.at_the_end([machine.process for machine in world.machines.values()])
@@ -84,6 +89,7 @@ def _settle(world: World) -> int:
 
 def _sum_up(world: World, faults: Faults, report: Report) -> None:
     ledger = world.ledger
+    moved = world.resharder.done if world.resharder is not None else {}
     report.elapsed_ms = world.timeline.elapsed
     report.digest = world.trace.digest
     report.counts = {
@@ -94,6 +100,7 @@ def _sum_up(world: World, faults: Faults, report: Report) -> None:
         "writes": len(ledger.writes),
         "acknowledged": sum(write.acknowledged > 0 for write in ledger.writes.values()),
         "kept": len(world.checks.promises.kept),
+        **{f"moved {what}": many for what, many in moved.items()},
         "full syncs": sum(m.process.node.observe.full_syncs for m in world.machines.values()),
         "partial syncs": sum(m.process.node.observe.partial_syncs for m in world.machines.values()),
         "events": world.timeline.events,

@@ -25,6 +25,7 @@ from cluster.effects import Effect
 from cluster.message import AuthAck
 from cluster.simulation.bus import Roughness
 from cluster.simulation.network import End, Network
+from cluster.simulation.operators import Mender, Owner, Resharder, Trouble
 from cluster.simulation.process import BUS_PORT, PORT, Process, Watcher
 from cluster.simulation.settings import ALWAYS, EVERYSEC, RDB, Settings
 from cluster.simulation.timeline import LocalClock, Timeline
@@ -82,6 +83,7 @@ class World(Watcher):
         self.ledger = Ledger()
         self.checks = Checks(self.ledger, lambda: self.timeline.now)
         self.writers: list[Writer] = []
+        self.resharder: Resharder | None = None
         self.machines: dict[str, Machine] = {}
         self._names: dict[str, str] = {}  # of machines, by node id
         self._primaries = [f"p{i + 1}" for i in range(self.settings.shards)]
@@ -315,6 +317,40 @@ class World(Watcher):
             self.writers.append(writer)
             writer.start()
 
+    def add_resharder(self) -> None:
+        """Let slots be moved about from here on."""
+        self.network.places["10.0.2.1"] = "op"
+        self.resharder = Resharder(
+            "op",
+            self.network,
+            self._own_rng(),
+            [(machine.ip, PORT) for machine in self.machines.values()],
+            ledger=self.ledger,
+            whole=self.settings.whole,
+            busy_ms=self.settings.reshard_every,
+        )
+        self.resharder.start()
+
+    def mend_slots(self) -> None:
+        """Put right what moves were left half-done; time passes."""
+        self.network.places["10.0.2.2"] = "mend"
+        mender = Mender("mend", self.network, self._own_rng(), [], find=self._trouble)
+        mender.start()
+        self.run(until=lambda: not mender.alive)
+
+    def _trouble(self) -> Trouble | None:
+        """A slot that is not wholly where it belongs."""
+        serving = [process for process in self.processes if process.core.view.myself.is_primary]
+        for process in serving:
+            view, db = process.core.view, process.node.keyspace[0]
+            foreign = [slot for slot, part in enumerate(db.parts) if part]
+            foreign = [slot for slot in foreign if not view.myself.slots >> slot & 1]
+            for slot in [*view.migrating, *view.importing, *foreign]:
+                owners = [one for one in serving if one.core.view.myself.slots >> slot & 1]
+                owner = max(owners, key=lambda one: one.core.view.myself.config_epoch)
+                return Trouble(slot, _owner(owner), _owner(process))
+        return None
+
     # --- conditions ------------------------------------------------------------------------------
 
     def all_acquainted(self) -> bool:
@@ -400,6 +436,10 @@ class World(Watcher):
 
     def _note(self, who: str, what: str) -> None:
         self.trace.note(self.timeline.elapsed, who, what)
+
+
+def _owner(process: Process) -> Owner:
+    return Owner(process.id.encode(), (process.ip, PORT))
 
 
 def _no_file(path: str) -> str:
