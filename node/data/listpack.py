@@ -69,6 +69,8 @@ _TAGS = [bytes((0x80 | n,)) for n in range(64)]
 _BACKS = [bytes((n,)) for n in range(128)]
 _TINY = [bytes((n, 1)) for n in range(128)]
 _TEXTS = [b"%d" % n for n in range(128)]
+_TINY_OF = dict(zip(_TEXTS, _TINY, strict=True))
+_NINE = ord("9")  # no integer's text begins with a greater byte
 
 
 def encode(values: Collection[bytes]) -> bytes:
@@ -80,10 +82,15 @@ def entries(values: Iterable[bytes]) -> list[bytes]:
     """The pieces of the entries for `values`, to be enclosed. O(bytes)."""
     parts: list[bytes] = []
     add = parts.append
+    tiny = _TINY_OF.get
     for value in values:
         length = len(value)
-        if length <= 20 and (number := as_integer(value)) is not None:
-            add(_TINY[number] if 0 <= number <= 127 else _integer_entry(number))
+        if (
+            0 < length <= 20
+            and value[0] <= _NINE
+            and (entry := tiny(value) or _entry_of_digits(value)) is not None
+        ):
+            add(entry)
         elif length < 64:
             add(_TAGS[length])
             add(value)
@@ -91,6 +98,24 @@ def entries(values: Iterable[bytes]) -> list[bytes]:
         else:
             parts.extend(_long_entry(value))
     return parts
+
+
+def entry(value: bytes) -> bytes:
+    """The entry for one value. O(bytes)."""
+    length = len(value)
+    if length >= 64:
+        return b"".join(entries((value,)))
+    if 0 < length <= 20 and value[0] <= _NINE:
+        found = _TINY_OF.get(value) or _entry_of_digits(value)
+        if found is not None:
+            return found
+    return b"%b%b%b" % (_TAGS[length], value, _BACKS[length + 1])
+
+
+def _entry_of_digits(value: bytes) -> bytes | None:
+    """The entry for the text of an integer; None for what is none."""
+    number = as_integer(value)
+    return None if number is None else integer_entry(number)
 
 
 def integer_entry(number: int) -> bytes:

@@ -11,13 +11,14 @@ import attrs
 
 from node.config.file import REDIS_VERSION
 from node.data.hash import Hash
-from node.data.keyspace import Database, Keyspace
+from node.data.keyspace import PARTS, Database, Keyspace, hash_part
 from node.persistence.rdb import VALKEY_VERSION, VERSION, RdbError, Reader, Record, write
 from node.replies import ReplyError
 
 if TYPE_CHECKING:
     from node.node import Node
 
+_MASK = PARTS - 1
 _CONTENTS = [name for name in Database.__slots__ if name not in ("index", "keyspace")]
 
 Aux = Mapping[bytes, bytes | int]
@@ -179,9 +180,10 @@ class Loader:
         """A million keys pass here, so the common ones are put without further calls."""
         keyspace = self.keyspace
         part_of = keyspace.part_of
-        is_plain = keyspace.on_new is None and keyspace.watched_since_ms is None
+        is_hashed = part_of is hash_part
         drops_before_ms = self.drops_before_ms
         current = None
+        is_plain = keyspace.on_new is None and keyspace.watched_since_ms is None
         for db, key, value, deadline, idle_s, _ in loaded:
             if db != current:
                 current, database = db, self._database(db)
@@ -191,19 +193,19 @@ class Loader:
                     self.expired.append((db, key))
                     continue
                 database.expires.arm(key, deadline)
-            part = parts[part_of(key)]
+            part = parts[hash(key) & _MASK if is_hashed else part_of(key)]
             if key in part:
                 raise RdbError(f"key {key[:64]!r} is there twice", self.reader.offset)
-            if part and is_plain and type(value) is not Hash:
+            self.keys += 1
+            if part and is_plain and idle_s is None and type(value) is not Hash:
                 part[key] = value
                 database.size += 1
-            else:
-                database.replace(key, value)
+                continue
+            database.replace(key, value)
             if idle_s is not None:
                 keyspace.watch_accesses()
                 is_plain = False
                 database.accesses[key] = keyspace.now_ms - 1000 * idle_s
-            self.keys += 1
 
     def _database(self, number: int) -> Database:
         databases = self.keyspace.databases

@@ -51,7 +51,10 @@ class Server:
             self.process = subprocess.Popen(
                 [*self.command, *place, *self.directives], stdout=log, stderr=log
             )
-        self.connection = connect(self.port, self.process, GIVE_UP_SECONDS)
+        try:
+            self.connection = connect(self.port, self.process, GIVE_UP_SECONDS)
+        except OSError:
+            sys.exit(f"{self.command[0]} does not listen:\n{self.log()[-2000:]}")
 
     def one(self, *command: Word) -> object:
         return self.connection.one(*command)

@@ -28,6 +28,8 @@ _NO_DEADLINE = b"\xff" * 8
 _SHORT = [bytes((n,)) for n in range(64)]
 _COMPRESS_FROM = 21  # shorter strings gain nothing
 _NODE_BYTES = 8192
+_NINE = ord("9")  # no integer's text begins with a greater byte
+_EXACT = 1 << 53  # integers below are doubles
 
 
 def length(number: int) -> bytes:
@@ -48,7 +50,7 @@ def string(value: bytes | bytearray | int, compress: bool = True) -> bytes:
     text: bytes = value if type(value) is bytes else _text(value)
     size = len(text)
     if size < _COMPRESS_FROM:
-        if size <= 11:
+        if 0 < size <= 11 and text[0] <= _NINE:
             number = as_integer(text)
             if number is not None and -(1 << 31) <= number < 1 << 31:
                 return _integer(number)
@@ -138,8 +140,17 @@ def _encode_zset(value: ZSet, compress: bool) -> tuple[int, bytes]:
         # From the highest to the lowest, which is the order that real servers load fastest.
         body = [string(member, compress) + _DOUBLE(score) for score, member in reversed(ordered)]
         return codes.ZSET_2, length(len(body)) + b"".join(body)
-    flat = [part for score, member in ordered for part in (member, format_double(score))]
-    return codes.ZSET_LISTPACK, string(listpack.encode(flat), compress)
+    scores = [_score_entry(score) for score, _ in ordered]
+    members = [listpack.entry(member) for _, member in ordered]
+    parts = [entry for pair in zip(members, scores, strict=True) for entry in pair]
+    return codes.ZSET_LISTPACK, string(listpack.enclose(parts, len(parts)), compress)
+
+
+def _score_entry(score: float) -> bytes:
+    """As a listpack's: an integer where it is one."""
+    if -_EXACT < score < _EXACT and (whole := int(score)) == score:
+        return listpack.integer_entry(whole)
+    return listpack.entry(format_double(score))
 
 
 ENCODERS: dict[type, Encoder] = {
