@@ -6,6 +6,7 @@ it keeps what was synced, loses or tears the rest, and undoes the youngest chang
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -140,7 +141,11 @@ class _RealAppender:
                 done += os.write(self._fd, left[done:])
 
     def sync(self) -> None:
-        os.fdatasync(self._fd)  # with the file's size, if that has changed
+        try:
+            os.fdatasync(self._fd)  # with the file's size, if that has changed
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # of what is no file: /dev/full
+                raise
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)

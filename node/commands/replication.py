@@ -40,7 +40,7 @@ WAITAOF_ON_REPLICA = ReplyError(
 NO_AOF = ReplyError(
     b"ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
 )
-NUMLOCAL_RANGE = ReplyError(b"ERR value is out of range, must be between 0 and 1")
+NUMLOCAL_RANGE = ReplyError(b"ERR value is out of range, value must between 0 and 1")
 NUMREPLICAS_RANGE = ReplyError(b"ERR value is out of range, must be positive")
 
 
@@ -365,8 +365,12 @@ def waitaof(session: Session, args: list[bytes]):
     """Wait until all that this client has written so far is on disk: here, and at so many
     replicas."""
     node = session.node
-    local = integer_between(args[1], 0, 1, NUMLOCAL_RANGE)
-    wanted = integer_between(args[2], 0, INT64_MAX, NUMREPLICAS_RANGE)
+    local = integer(args[1])
+    if not 0 <= local <= 1:
+        raise NUMLOCAL_RANGE
+    wanted = integer(args[2], NUMREPLICAS_RANGE)
+    if wanted < 0:
+        raise NUMREPLICAS_RANGE
     timeout_ms = integer(args[3], TIMEOUT_NOT_INTEGER)
     if timeout_ms < 0:
         raise ReplyError(b"ERR timeout is negative")

@@ -131,10 +131,10 @@ class PartLoading:
         loading, config = self.node.loading, self.node.config
         assert loading is not None
         size = min(PIECE_SIZE, config.loading_process_events_interval_bytes)
-        head = file.read(HEAD_SIZE)
+        head = file.read(HEAD_SIZE) if file.size() else b""  # a device may have no end
         loader = self._rdb_loader() if is_rdb(head) else None
         reader, data = Reader(), head
-        while data:
+        while data and reader.error is None:
             loading.loaded += len(data)
             if loader is None:
                 self._apply(reader.feed(data))
