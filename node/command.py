@@ -367,6 +367,47 @@ def _keys_of_usage(usage: Usage, access: str) -> tuple[Keys, ...]:
     return ()
 
 
+# --- statistics ----------------------------------------------------------------------------------
+
+
+class Times:
+    """How long calls took: their sum, and how many took how long.
+
+    count: calls measured; nanoseconds: all of them together.
+    """
+
+    __slots__ = ("_buckets", "count", "nanoseconds")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.count = self.nanoseconds = 0
+        self._buckets: dict[int, int] = {}
+
+    def add(self, nanoseconds: int) -> None:
+        """One more call. O(1)."""
+        self.count += 1
+        self.nanoseconds += nanoseconds
+        # Four buckets for each power of two.
+        shift = max(nanoseconds.bit_length() - 3, 0)
+        bucket = nanoseconds >> shift | shift << 3
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+
+    def of_all(self, calls: int) -> int:
+        """The nanoseconds of so many calls, if they were like those that were measured."""
+        return self.nanoseconds * calls // self.count if self.count else 0
+
+    def percentile(self, percent: float) -> int:
+        """The nanoseconds that so many per cent of the calls did not exceed, to a quarter. O(1)."""
+        left = percent * self.count / 100
+        for bucket in sorted(self._buckets):
+            left -= self._buckets[bucket]
+            if left <= 0:
+                break
+        return (bucket & 7) + 1 << (bucket >> 3) if self._buckets else 0
+
+
 # --- the table -----------------------------------------------------------------------------------
 
 
@@ -377,7 +418,8 @@ class Row:
     single_key: the command's only key is args[1], which the fast path routes by itself.
     key_slice: where all its keys are among its arguments, if that is so simple.
     find_keys, find_access: where only the arguments tell what its keys are, what becomes of them.
-    calls, failed, rejected, nanoseconds: its statistics since start or CONFIG RESETSTAT.
+    calls, failed, rejected: its statistics since start or CONFIG RESETSTAT. times: how long those
+    of its calls took that were measured.
     """
 
     name: bytes
@@ -403,7 +445,7 @@ class Row:
     calls: int = 0
     failed: int = 0
     rejected: int = 0
-    nanoseconds: int = 0
+    times: Times = attrs.field(factory=Times)
 
     @property
     def arity(self) -> int:

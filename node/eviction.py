@@ -10,6 +10,7 @@ Keys to evict are the best of a few chosen at random, as in Redis: by time of ac
 https://redis.io/docs/latest/develop/reference/eviction/
 """
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import attrs
@@ -82,7 +83,7 @@ class Eviction:
         """Bytes in use: of the process, or while there is a limit what counts against it."""
         if not self._follows:
             return self.node.host.memory()
-        if sum(map(len, self._sizes)) != sum(map(len, self.node.keyspace.databases)):
+        if sum(map(len, self._sizes)) != sum(db.size for db in self.node.keyspace.databases):
             self._measure()  # a data set was loaded, dropped or exchanged
         return self._base + self._total
 
@@ -90,7 +91,7 @@ class Eviction:
         self._total = 0
         for db, sizes in zip(self.node.keyspace.databases, self._sizes, strict=True):
             sizes.clear()
-            for key in db:
+            for key in chain.from_iterable(db.parts):
                 sizes[key] = self._size(db, key)
             self._total += sum(sizes.values())
 
@@ -113,7 +114,7 @@ class Eviction:
 
     def make_room(self) -> bool:
         """Let keys go until the rest is within the limit; whether more may be written."""
-        if not self.is_on():
+        if not self.is_on() or self.node.pause.is_on():
             self.is_full = False
             return True
         clock = self.node.clock
@@ -144,7 +145,7 @@ class Eviction:
         keys, _, measure = self.node.config.maxmemory_policy.partition("-")
         if not measure:
             return None
-        databases = [db for db in self.node.keyspace.databases if db.size]
+        databases = [db for db in self.node.keyspace.databases if len(db)]
         if keys == "volatile":
             databases = [db for db in databases if db.expires]
         if not databases:

@@ -181,17 +181,18 @@ def _run_slowly(node: "Node", session: Session, args: list[bytes]) -> tuple[Row 
     if row is not None:
         row.calls += 1
         keyspace.noting = not session.no_touch
-        counts = node.slot_stats.is_on()
-        started_ns = node.clock.monotonic_ns() if counts else 0
+        started_ns = node.clock.monotonic_ns()
         try:
             value = _perform(node, session, row, args)
         except ReplyError as error:
             value = fail(node, session, row, error)
         finally:
             keyspace.noting = True
-        if counts and type(value) is not Wait:
+        if type(value) is not Wait:
             spent_ns = node.clock.monotonic_ns() - started_ns
-            node.slot_stats.note(session, row, args, value, spent_ns)
+            row.times.add(spent_ns)
+            if node.slot_stats.is_on():
+                node.slot_stats.note(session, row, args, value, spent_ns)
     if session.tracked is not None:
         node.tracking.command_over(session, args[0])
     if session.reply_mode != REPLY_ON:

@@ -337,13 +337,25 @@ def modules(node: "Node") -> Fields:
 def commandstats(node: "Node") -> Fields:
     for row in every_row():
         if row.calls or row.failed or row.rejected:
-            microseconds = row.nanoseconds // 1000
+            microseconds = row.times.of_all(row.calls) // 1000
             each = microseconds / row.calls if row.calls else 0
             yield (
                 f"cmdstat_{row.name.decode()}",
                 f"calls={row.calls},usec={microseconds},usec_per_call={each:.2f},"
                 f"rejected_calls={row.rejected},failed_calls={row.failed}",
             )
+
+
+@section("Latencystats")
+def latencystats(node: "Node") -> Fields:
+    if not node.config.latency_tracking:
+        return
+    percentiles = node.config.latency_tracking_info_percentiles
+    for row in every_row():
+        if row.times.count:
+            name = row.name.decode()
+            shown = (f"p{p:g}={row.times.percentile(p) / 1000:.3f}" for p in percentiles)
+            yield f"latency_percentiles_usec_{name}", ",".join(shown)
 
 
 @section("Errorstats")

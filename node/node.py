@@ -16,7 +16,7 @@ from node import commands, gate, monitor
 from node.background import AtOnce, Background
 from node.blocking import Blocking
 from node.clock import Clock
-from node.command import TABLE, FastTable, every_row
+from node.command import ANY, TABLE, FastTable, every_row
 from node.commands.hash_expiry import expire_due_fields
 from node.data.keyspace import EXPIRE, EXPIRED, Database, Keyspace
 from node.data.limits import Limits
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 VERSION = "7.2.4"  # of Redis, whose dialect this is
+_EVERY = 63  # turns pass unmeasured between two that are not; one less than a power of two
 EXPIRE_BATCH = 256  # keys deleted per tick before others get their turn
 
 assert commands  # importing them fills the table
@@ -118,6 +119,7 @@ class Node:
     on_busy: Callable[[], None] = lambda: None
     on_logged: list[Callable[[], None]] = attrs.field(factory=list)
     _next_id: int = 1
+    _turns: int = 0
     _resumed: list[Session] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
@@ -231,6 +233,17 @@ class Node:
         """Read the clocks, once for all that happens until end_turn."""
         self.now_ms = self.clock.monotonic_ms()
         self.keyspace.now_ms = self.clock.wall_ms()
+        self._turns = turns = self._turns + 1 & _EVERY
+        if turns < 2:
+            self._sample(turns == 0)
+
+    def _sample(self, on: bool) -> None:
+        """Measure the commands of this turn, which stand for those of the next ones too; the gate
+        sends all of them the way on which that is done."""
+        if on:
+            self.gate |= ANY
+        else:
+            self.refresh_gate()
 
     def end_turn(self) -> None:
         """Make what has happened durable and known, so that replies may leave after it."""
@@ -317,7 +330,8 @@ class Node:
         self.keyspace.hits = self.keyspace.misses = self.keyspace.expired = 0
         self.keyspace.expired_fields = 0
         for row in every_row():
-            row.calls = row.failed = row.rejected = row.nanoseconds = 0
+            row.calls = row.failed = row.rejected = 0
+            row.times.clear()
         self.slot_stats.reset()
 
     def _expire_due(self) -> None:

@@ -11,7 +11,17 @@ from functools import wraps
 from math import copysign, isnan
 from typing import TYPE_CHECKING, Any
 
-from node.command import ANY, CONTAINER, DENYOOM, NOSCRIPT, STALE, WRITE, Row, find_row
+from node.command import (
+    ANY,
+    CONTAINER,
+    DENYOOM,
+    MAY_REPLICATE,
+    NOSCRIPT,
+    STALE,
+    WRITE,
+    Row,
+    find_row,
+)
 from node.data.number import format_double
 from node.execute import answer_now, invoke
 from node.gate import MASTER_DOWN, NO_REPLICAS, OUT_OF_MEMORY, not_stored
@@ -95,7 +105,7 @@ class Calls:
         session.reads_replica = client.reads_replica
         self._gate = NOSCRIPT | CONTAINER | self.node.gate & (WRITE | ANY)
         if run.read_only:
-            self._gate |= WRITE
+            self._gate |= WRITE | MAY_REPLICATE
         if self.node.eviction.is_full and (run.flags & COMPATIBLE or not run.flags & ALLOW_OOM):
             self._gate |= DENYOOM
 
@@ -133,7 +143,8 @@ class Calls:
 
     def _admit(self, row: Row, args: list[bytes]) -> Row:
         """The row of a command that needs a second look; raises ReplyError."""
-        node = self.node
+        node, run = self.node, self.run
+        assert isinstance(run, Run)
         row = find_row(node.rows, args)
         if not row.low <= len(args) <= row.high:
             raise _ARITY
@@ -141,9 +152,11 @@ class Calls:
             raise _NOT_ALLOWED
         if node.is_stale() and not row.flags & STALE:
             raise MASTER_DOWN
+        if run.read_only and row.flags & (WRITE | MAY_REPLICATE):
+            raise _READ_ONLY
         if row.flags & WRITE:
             self._may_write()
-        if row.flags & DENYOOM & self._gate and not self.run.wrote:  # type: ignore[union-attr]
+        if row.flags & DENYOOM & self._gate and not run.wrote:
             raise OUT_OF_MEMORY
         if node.topology.clustered:
             self._is_here(row, args)
@@ -152,8 +165,6 @@ class Calls:
     def _may_write(self) -> None:
         node = self.node
         assert isinstance(self.run, Run)
-        if self.run.read_only:
-            raise _READ_ONLY
         if self.run.session.internal or self.run.session.from_primary:
             return
         if node.is_replica() and node.config.replica_read_only:

@@ -13,7 +13,7 @@ from node.replies import Encoded, ReplyError, Status
 from node.resp import RequestParser
 from node.scripting.calls import Calls, guarded, sha1hex
 from node.scripting.libraries import Function, Libraries
-from node.scripting.marks import ENCODED, ERROR, RESULT, STATUS
+from node.scripting.marks import ENCODED, ENDED, ERROR, RESULT, STATUS
 from node.scripting.running import NOT_BUSY, Loading, Run, check
 from node.scripting.scripts import COMPATIBLE, NO_WRITES, Cache, Script, parse_script
 from node.session import Session
@@ -194,6 +194,8 @@ class Scripting:
             end_unit(node, session, outer, dirty)
             if run.busy:
                 node.refresh_gate()
+        if kind == ENDED:
+            self.interpreter().end_load()  # the hook is not to end the next one, too
         if kind == RESULT:
             return value if type(value) is not float else _whole(value)
         if kind == ENCODED:

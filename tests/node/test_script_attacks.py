@@ -38,6 +38,15 @@ def test_endless_scripts_are_ended_while_others_are_told(server, connect):
         assert newcomer.one("PING") == b"PONG", name
 
 
+def test_the_same_script_can_be_ended_again_and_again(server, connect):
+    attacker, other = connect(server.port), connect(server.port)
+    for _ in range(3):
+        attacker.sock.sendall(request("EVAL", ENDLESS["loop"], "0"))
+        wait_busy(other)
+        assert other.one("SCRIPT", "KILL") == b"OK"
+        assert "Script killed by user" in str(attacker.next())
+
+
 def test_other_attacks_end_by_themselves(server, connect):
     attacker, other = connect(server.port), connect(server.port)
     attacker.sock.settimeout(30)
