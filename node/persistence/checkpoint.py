@@ -22,6 +22,7 @@ _MASK = PARTS - 1
 _CONTENTS = [name for name in Database.__slots__ if name not in ("index", "keyspace")]
 
 Aux = Mapping[bytes, bytes | int]
+FrequencyOf = Callable[[Database, bytes], int]
 
 
 # --- data to bytes --------------------------------------------------------------------------------
@@ -45,7 +46,8 @@ def take(
         compress=config.rdbcompression,
         checksum=config.rdbchecksum,
         functions=node.scripting.libraries.sources(),
-        idle="lru" in config.maxmemory_policy,
+        idle=config.maxmemory_policy.endswith("lru"),
+        frequency=node.eviction.frequency if node.eviction.counts() else None,
         on_key=(lambda: clock.sleep(delay_s)) if delay_s else None,
     )
 
@@ -89,16 +91,18 @@ def encode(
     *,
     data: bool = True,
     idle: bool = False,
+    frequency: FrequencyOf | None = None,
     on_key: Callable[[], None] | None = None,
     **options: Any,
 ) -> Iterator[bytes]:
     """The RDB in pieces; FieldDeadlines where `version` has no form for some value.
 
     data: without it the keys are left out, as a replica may ask. idle: tell for how long each was
-    not accessed, as far as that is known. on_key: called for each of them.
+    not accessed, as far as that is known. frequency: tells how often one was. on_key: called for
+    each of them.
     options: those of node.persistence.rdb.write.
     """
-    found = records(keyspace, idle) if data else iter(())
+    found = records(keyspace, idle, frequency) if data else iter(())
     return write(
         found if on_key is None else _telling(found, on_key),
         version=version,
@@ -108,7 +112,9 @@ def encode(
     )
 
 
-def records(keyspace: Keyspace, idle: bool = False) -> Iterator[Record]:
+def records(
+    keyspace: Keyspace, idle: bool = False, frequency: FrequencyOf | None = None
+) -> Iterator[Record]:
     """Every key of every database. The keyspace must not change meanwhile."""
     tells_idle = idle and keyspace.watched_since_ms is not None
     for db in keyspace.databases:
@@ -119,7 +125,8 @@ def records(keyspace: Keyspace, idle: bool = False) -> Iterator[Record]:
         for part in db.parts:
             for key, value in part.items():
                 idle_s = db.idle_ms(key) // 1000 if tells_idle else None
-                yield index, key, value, deadline(key), idle_s, None
+                freq = None if frequency is None else frequency(db, key)
+                yield index, key, value, deadline(key), idle_s, freq
 
 
 def _telling(found: Iterator[Record], on_key: Callable[[], None]) -> Iterator[Record]:
@@ -149,15 +156,28 @@ class Loader:
     The keyspace should be empty. checksum: whether to check it.
     drops_before_ms: keys whose time had come by then are left out; None keeps them all, as a
     replica does, which waits for its primary's word.
+    set_frequency: told how often a key was accessed, where the RDB says so.
     keys: how many have been put; expired: those left out, with the numbers of their databases.
     """
 
     keyspace: Keyspace
     checksum: bool = True
     drops_before_ms: int | None = None
+    set_frequency: Callable[[Database, bytes, int], None] | None = None
     reader: Reader = attrs.field(init=False)
     keys: int = 0
     expired: list[tuple[int, bytes]] = attrs.field(factory=list)
+
+    @classmethod
+    def of(cls, node: "Node", keyspace: Keyspace | None = None, **options: Any) -> "Loader":
+        """One for a node's data, as its configuration asks; keyspace: another than the node's."""
+        eviction = node.eviction
+        return cls(
+            node.keyspace if keyspace is None else keyspace,
+            node.config.rdbchecksum,
+            set_frequency=eviction.set_frequency if eviction.counts() else None,
+            **options,
+        )
 
     def __attrs_post_init__(self) -> None:
         self.reader = Reader(self.keyspace.limits, checksum=self.checksum)
@@ -184,7 +204,7 @@ class Loader:
         drops_before_ms = self.drops_before_ms
         current = None
         is_plain = keyspace.on_new is None and keyspace.watched_since_ms is None
-        for db, key, value, deadline, idle_s, _ in loaded:
+        for db, key, value, deadline, idle_s, frequency in loaded:
             if db != current:
                 current, database = db, self._database(db)
                 parts = database.parts
@@ -197,7 +217,7 @@ class Loader:
             if key in part:
                 raise RdbError(f"key {key[:64]!r} is there twice", self.reader.offset)
             self.keys += 1
-            if part and is_plain and idle_s is None and type(value) is not Hash:
+            if part and is_plain and type(value) is not Hash and idle_s is None:
                 part[key] = value
                 database.size += 1
                 continue
@@ -206,6 +226,8 @@ class Loader:
                 keyspace.watch_accesses()
                 is_plain = False
                 database.accesses[key] = keyspace.now_ms - 1000 * idle_s
+            if frequency is not None and self.set_frequency is not None:
+                self.set_frequency(database, key, frequency)
 
     def _database(self, number: int) -> Database:
         databases = self.keyspace.databases

@@ -78,9 +78,8 @@ def _read(node: "Node", file: "Source") -> Generator[None, None, Loader]:
     started_ms = node.clock.monotonic_ms()
     config, loading = node.config, node.loading
     assert loading is not None
-    loader = Loader(
-        node.keyspace,
-        config.rdbchecksum,
+    loader = Loader.of(
+        node,
         drops_before_ms=None if node.is_to_follow() or node.is_replica() else node.keyspace.now_ms,
     )
     delay_s = seconds_per_key(config.key_load_delay)

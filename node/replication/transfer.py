@@ -38,14 +38,14 @@ class Transfer:
 
     def __attrs_post_init__(self) -> None:
         node = self.node
-        own, checksum = node.keyspace, node.config.rdbchecksum
+        own = node.keyspace
         if node.config.repl_diskless_load == "flush-before-load":
             own.flush()
         if any(map(len, own.databases)):
             shadow = Keyspace(own.count, own.part_of, own.random, limits=own.limits)
-            self.loader = Loader(shadow, checksum)
+            self.loader = Loader.of(node, shadow)
         else:
-            self.loader = Loader(own, checksum)
+            self.loader = Loader.of(node)
             node.loading = Loading(node.keyspace.now_ms, self.remaining)
             node.refresh_gate()
 

@@ -166,6 +166,27 @@ def test_idle_times_are_kept_where_the_policy_is_to_evict_by_them():
         assert found == [idle, idle, 0]
 
 
+def test_frequencies_are_kept_where_the_policy_is_to_evict_by_them():
+    for policy, kept in (("allkeys-lfu", True), ("noeviction", False)):
+        disk = SimulatedDisk(random.Random(1))
+        client = node_on(disk).client()
+        assert client.call("CONFIG", "SET", "maxmemory-policy", policy) == b"OK"
+        client.call("SET", "often", 1)
+        payload = client.call("DUMP", "often")
+        client.call("RESTORE", "often", 0, payload, "REPLACE", "FREQ", 200)
+        client.call("HSET", "seldom", "a", 1)
+        client.call("SAVE")
+        assert (b"\xf9\xc8\x00\x05often" in disk.read("dump.rdb")) == kept
+        again = node_on(disk)
+        client = again.client()
+        client.call("CONFIG", "SET", "maxmemory-policy", "volatile-lfu")
+        again.node.begin_turn()
+        for _ in load(again.node, "dump.rdb"):
+            continue
+        assert client.call("OBJECT", "FREQ", "often") == (200 if kept else 5)
+        assert client.call("OBJECT", "FREQ", "seldom") <= 6
+
+
 def test_without_checksums_none_is_written_or_asked_for():
     disk = SimulatedDisk(random.Random(1))
     client = node_on(disk, rdbchecksum=False).client()

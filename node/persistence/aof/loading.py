@@ -151,7 +151,7 @@ class PartLoading:
 
     def _rdb_loader(self) -> Loader:
         _log.info("Reading RDB base file on AOF loading...")
-        return Loader(self.node.keyspace, self.node.config.rdbchecksum)
+        return Loader.of(self.node)
 
     def _load(self, loader: Loader, data: bytes) -> None:
         keys = loader.keys
