@@ -173,6 +173,8 @@ class Migrations:
         silent_ms = node.now_ms - job.heard_ms
         if job.times_out and silent_ms > 1000 * node.config.repl_timeout:
             self.fail(job, jobs.TIMED_OUT)
+        elif incoming is not None and not node.eviction.make_room():
+            self.fail(job, jobs.OUT_OF_MEMORY)
         elif export is not None:
             self._check_export(export)
 

@@ -1,12 +1,13 @@
 """Slots that move as a whole: between ours, and between ours and real servers."""
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
 
 import hiredis
 import pytest
-from conftest import ServerProcess, wait_until
+from conftest import Connection, ServerProcess, wait_until
 from moving_company import (
     HALF,
     OVER,
@@ -211,11 +212,9 @@ def test_refusals_have_a_real_servers_words(company):
 def test_what_comes_is_hidden_until_it_is_all_there(company, connect):
     """A source that is played by hand: what it says, what it is told, and what clients see."""
     moving = company("our", "our")
-    target, tag = moving.nodes[1], next(tags(1))
-    slot = key_slot(tag.encode())
-    source, client = connect(target.port), connect(target.port)
-    assert source.one(*establish(moving, slot)) == b"OK"
-    source.sock.sendall(pack("CLUSTER", "SYNCSLOTS", "ACK") + pack("SET", f"{{{tag}}}", "1"))
+    target, (source, tag) = moving.nodes[1], receiving(moving, connect)
+    slot, client = key_slot(tag.encode()), connect(target.port)
+    source.sock.sendall(pack("SET", f"{{{tag}}}", "1"))
     source.sock.sendall(pack("SET", f"{{{tag}}}old", "1", "PXAT", 1000))
     wait_until(lambda: state_of(target) == "receiving-snapshot", "it receives")
     assert client.one("SET", f"{{{next(tags(1, HALF, 16383))}}}", "1") == b"OK"
@@ -239,6 +238,52 @@ def test_what_comes_is_hidden_until_it_is_all_there(company, connect):
     wait_until(lambda: state_of(target) == "failed", "an error ends it")
     assert migrations(target)[0]["message"].startswith("Failed to process command")
     assert client.one("DBSIZE") == 1
+
+
+def receiving(moving: Company, connect: Callable[[int], Connection]) -> tuple[Connection, str]:
+    """A source played by hand, whose target waits for what it sends; the tag of the slot."""
+    tag = next(tags(1))
+    source = connect(moving.nodes[1].port)
+    assert source.one(*establish(moving, key_slot(tag.encode()))) == b"OK"
+    source.sock.sendall(pack("CLUSTER", "SYNCSLOTS", "ACK"))
+    return source, tag
+
+
+def test_a_target_that_restarts_forgets_what_it_had(company, connect, our_server):
+    always = ("--appendonly", "yes", "--appendfsync", "always")
+    moving = company("our", "our", extra=always)
+    target = moving.nodes[1]
+    source, tag = receiving(moving, connect)
+    source.sock.sendall(pack("SET", f"{{{tag}}}", "1"))
+    own = f"{{{next(tags(1, HALF, 16383))}}}"
+    assert connect(target.port).one("SET", own, "1") == b"OK"
+    written = target.directory / "appendonlydir" / "appendonly.aof.1.incr.aof"
+    wait_until(lambda: f"{{{tag}}}".encode() in written.read_bytes(), "it is in the file")
+    target.kill()
+    again = our_server(*DIRECTIVES, *always, port=target.port, name=target.directory.name)
+    wait_until(lambda: state_of(again) == "failed", "it is no more", 15)
+    assert migrations(again)[0]["message"] == "Process restarted"
+    wait_until(lambda: b"cluster_state:ok" in again.call("CLUSTER", "INFO"), "it serves", 15)
+    assert again.call("KEYS", "*") == [own.encode()]
+
+
+def test_a_target_without_memory_gives_up(company, connect):
+    moving = company("our", "our")
+    target = moving.nodes[1]
+    source, tag = receiving(moving, connect)
+    used = int(info(target, "memory")["used_memory"])
+    assert target.call("CONFIG", "SET", "maxmemory", used + 2_000_000) == b"OK"
+    with contextlib.suppress(OSError):
+        for number in range(100):
+            source.sock.sendall(pack("SET", f"{{{tag}}}{number}", "x" * 100_000))
+    wait_until(lambda: state_of(target) == "failed", "it gives up", 15)
+    assert migrations(target)[0]["message"] == "Ran out of memory (OOM) during slot import"
+    assert int(info(target, "memory")["used_memory"]) < used + 2_000_000
+
+
+def info(server: ServerProcess, section: str) -> dict[str, str]:
+    lines = server.call("INFO", section).decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 def establish(moving: Company, slot: int) -> tuple[str | int, ...]:
