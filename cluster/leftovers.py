@@ -13,7 +13,8 @@ BATCH = 128  # keys deleted by one command
 
 
 def deletions(node: Node, view: View, slots: int, *, hidden: bool = False) -> Iterator[None]:
-    """Delete the keys of those slots that are not this node's, a batch at a step.
+    """Delete the keys of those slots that are not this node's, a batch at a step; a replica's
+    keys are its primary's business, also if it has become one meanwhile.
 
     hidden: those of slots that are on their way here, too; else they are left alone.
     """
@@ -22,6 +23,8 @@ def deletions(node: Node, view: View, slots: int, *, hidden: bool = False) -> It
         for db in node.keyspace.databases:
             keys = list(db.parts[slot])
             for i in range(0, len(keys), BATCH):
+                if view.myself.is_replica:
+                    return
                 comes = not hidden and slot in node.keyspace.hidden
                 if comes or view.owner[slot] is view.myself:
                     break
