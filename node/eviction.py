@@ -11,7 +11,6 @@ https://redis.io/docs/latest/develop/reference/eviction/
 """
 
 from itertools import chain
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import attrs
