@@ -98,7 +98,7 @@ class Shutdown:
         assert wish is not None
         self._log_replicas()
         node.saves.cancel()
-        if not node.aof.finish(wish.force):
+        if not node.aof.finish(force=wish.force, may_lose=wish.force or wish.save is False):
             self._go_on()
             return
         if self._is_to_save(wish) and not self._save(wish):

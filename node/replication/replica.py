@@ -125,6 +125,12 @@ class PrimaryLink:
             self.node.transport.close(self)
         self._reset()
 
+    def hold(self, reason: str) -> None:
+        """Take nothing more from the primary for a second."""
+        if self.state != CONNECT:
+            self._fail(reason)
+        self.retry_ms = self.node.now_ms + RETRY_MAX_MS
+
     def _fail(self, reason: str) -> None:
         self.node.transport.close(self)
         self.lost(reason)

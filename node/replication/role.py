@@ -227,6 +227,11 @@ class Role:
         if self.link is not None:
             self.link.after_log()
 
+    def hold(self, reason: str) -> None:
+        """As a replica, take nothing more from the primary for a second."""
+        if self.link is not None:
+            self.link.hold(reason)
+
     def log_is_durable(self) -> None:
         """More of the log is on disk than was."""
         if self.link is not None:

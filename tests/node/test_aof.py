@@ -446,3 +446,17 @@ def test_a_history_that_is_to_be_kept_is(disk):
     assert disk.exists(f"{NAME}.1.base.rdb")
     client.call("CONFIG", "SET", "aof-disable-auto-gc", "no")
     assert manifest(disk).history == () and not disk.exists(f"{NAME}.1.base.rdb")
+
+
+def test_who_cannot_write_does_not_end_unless_told_to_lose_it():
+    disk = Flaky(random.Random(1))
+    local = started(disk, appendfsync="everysec")
+    ended = []
+    local.node.on_shutdown = lambda: ended.append(True)
+    client = local.client()
+    disk.room = 10
+    client.call("SET", "a", 1)
+    assert str(client.call("SHUTDOWN")) == "ERR Errors trying to SHUTDOWN. Check logs."
+    assert not ended
+    client.call("SHUTDOWN", "NOSAVE")
+    assert ended

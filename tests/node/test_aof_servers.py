@@ -286,6 +286,23 @@ def test_waitaof_asks_replicas(request, our_server, again, kind, other):
         assert sorted(replica.call("KEYS", "*")) == [b"a", b"before"]
 
 
+def test_a_replica_that_cannot_write_takes_no_more_until_it_can(our_server):
+    primary = our_server(*EVERYSEC, "--repl-diskless-sync-delay", "0")
+    follows = ("--replicaof", f"127.0.0.1 {primary.port}")
+    replica = our_server(*EVERYSEC, *follows)
+    wait_until(lambda: info(replica, "replication")["master_link_status"] == "up", "it follows")
+    wait_until(lambda: persistence(replica)["aof_rewrite_in_progress"] == "0", "it has a base")
+    limit_files(replica, 10_000)
+    for number in range(30):
+        primary.call("SET", f"k{number}", "x" * 1000)
+    wait_until(lambda: info(replica, "replication")["master_link_status"] == "down", "it stops")
+    assert persistence(replica)["aof_last_write_status"] == "err"
+    primary.call("SET", "late", 1)
+    limit_files(replica, "unlimited")
+    wait_until(lambda: replica.call("GET", "late") == b"1", "it goes on")
+    assert replica.call("DBSIZE") == 31
+
+
 def on_one_connection(server: Server, *commands: tuple) -> list:
     with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
         sock.sendall(b"".join(map(hiredis.pack_command, commands)))

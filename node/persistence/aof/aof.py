@@ -122,6 +122,8 @@ class Aof:
         """Try again what has failed, sync what is due, rewrite."""
         if self.writer is not None:
             self.writer.flush()
+            if self.writer.is_stuck() and not self.node.config.replica_ignore_disk_write_errors:
+                self.node.role.hold("what it sends can't be written to the AOF file")
         self.rewriting.tick()
 
     def advanced(self) -> None:
@@ -262,9 +264,12 @@ class Aof:
         _log.info("Append Only File loaded by DEBUG LOADAOF")
         return True
 
-    def finish(self, force: bool) -> bool:
-        """The process is about to end: write and sync all there is. False if it must not end, as
-        there is no base yet."""
+    def finish(self, *, force: bool, may_lose: bool) -> bool:
+        """The process is about to end: write and sync all there is. False if it must not end: there
+        is no base yet, or something can't be written.
+
+        force: it ends even so. may_lose: it ends even if something can't be written.
+        """
         if self.state == WAITING:
             if not force:
                 _log.warning("Writing initial AOF, can't exit")
@@ -277,6 +282,9 @@ class Aof:
             _log.info("Calling fsync() on the AOF file.")
             self.flush()
             self.writer.sync()
+            if self.writer.is_stuck() and not may_lose:
+                _log.warning("The AOF file lacks what can't be written to it, can't exit")
+                return False
         return True
 
     # --- what a rewrite asks ---------------------------------------------------------------------

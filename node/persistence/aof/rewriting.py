@@ -75,11 +75,13 @@ class Rewriting:
         except (OSError, ManifestError) as error:
             _log.warning("Can't begin to rewrite the append only file: %s", error)
             self.failed = True
+            self.failures += 1
             return False
         self.started += 1
         is_rdb = node.config.aof_use_rdb_preamble
         pieces = self.base(is_rdb)
         running = self.running = Rewrite(node.now_ms, is_rdb)
+        self.scheduled = False
         try:
             running.pid = node.background.run(lambda pid: self._write(pid, pieces), self._ended)
         except OSError as error:
@@ -88,7 +90,6 @@ class Rewriting:
             self.failed = True
             self.aof.rewrite_failed()
             return False
-        self.scheduled = self.scheduled and self.failed
         _log.info("Background append only file rewriting started by pid %d", running.pid)
         return True
 
