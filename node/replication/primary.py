@@ -393,6 +393,7 @@ class Primary:
             replica.over_limit_ms = now_ms
         too_long = now_ms - replica.over_limit_ms > 1000 * limit.soft_seconds
         if (hard and owed > hard) or too_long:
+            self.node.observe.output_overflows += 1
             self.drop(replica, f"it has not taken {owed} bytes, more than its output limit")
 
     def expect_replicas(self) -> None:

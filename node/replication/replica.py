@@ -89,6 +89,10 @@ class PrimaryLink:
         """Whether the stream runs."""
         return self.state == CONNECTED
 
+    def unapplied(self) -> int:
+        """Bytes of the stream that are here, but wait for the end of a command or transaction."""
+        return self.stream.unapplied() if self.stream is not None else 0
+
     # --- the connection --------------------------------------------------------------------------
 
     def open(self) -> None:

@@ -42,7 +42,7 @@ def _link_fields(node: "Node", link: PrimaryLink) -> Fields:
         "master_link_status": "up" if up else "down",
         "master_last_io_seconds_ago": (now_ms - link.heard_ms) // 1000 if up else -1,
         "master_sync_in_progress": int(link.state == SYNC),
-        "slave_read_repl_offset": node.log.offset,
+        "slave_read_repl_offset": node.log.offset + link.unapplied(),
         "slave_repl_offset": node.log.offset,
     }
     if link.transfer is not None:

@@ -64,6 +64,10 @@ class Stream:
         if self._parser.error is not None:
             raise StreamError(self._parser.error.text.decode("latin-1"))
 
+    def unapplied(self) -> int:
+        """Bytes that wait for the end of their command or transaction."""
+        return self._raw_size
+
     def _take_all(self, requests: list[list[bytes]]) -> list[list[bytes]]:
         """Apply requests, and those held; what was applied of them."""
         applied: list[list[bytes]] = []

@@ -206,6 +206,14 @@ def test_the_end_of_a_failover_leaves_a_pause_by_clients_alone():
     assert network.nodes["p"].pause.reason() == "client_pause"
 
 
+def test_a_pause_by_clients_does_not_silence_a_primary():
+    network = three()
+    network.client("p").call("CLIENT", "PAUSE", 30_000, "WRITE")
+    offset = network.nodes["p"].log.flush()
+    network.run(11_000)
+    assert network.nodes["p"].log.flush() > offset  # a PING, by which replicas know that it lives
+
+
 # --- with real servers ---------------------------------------------------------------------------
 
 
