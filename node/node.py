@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 VERSION = "7.2.4"  # of Redis, whose dialect this is
-_EVERY = 63  # turns pass unmeasured between two that are not; one less than a power of two
+_EVERY = 1023  # turns pass unmeasured between two that are not; one less than a power of two
 EXPIRE_BATCH = 256  # keys deleted per tick before others get their turn
 
 assert commands  # importing them fills the table
