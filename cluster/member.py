@@ -98,7 +98,7 @@ class Member:
         held, self._held = self._held, []
         self._perform(held)
         self.migrations.loaded()
-        if used := held_slots(self.node):
+        if used := held_slots(self.node) & ~self.migrations.imported:
             self.ask(fx.Loaded(used))
 
     def _reconfigured(self) -> None:

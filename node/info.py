@@ -275,6 +275,8 @@ def stats(node: "Node") -> Fields:
         ("total_net_output_bytes", sent),
         ("total_net_repl_input_bytes", observe.replication_bytes_in),
         ("total_net_repl_output_bytes", observe.replication_bytes_out),
+        ("total_net_cluster_slot_import_bytes", observe.slot_bytes_in),
+        ("total_net_cluster_slot_export_bytes", observe.slot_bytes_out),
         ("instantaneous_input_kbps", f"{observe.input_rate.per_second() / 1024:.2f}"),
         ("instantaneous_output_kbps", f"{observe.output_rate.per_second() / 1024:.2f}"),
         ("rejected_connections", observe.connections_rejected),

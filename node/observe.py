@@ -66,6 +66,8 @@ class Observe:
     partial_syncs: int = 0
     partial_syncs_refused: int = 0
     replication_bytes_in: int = 0  # from the primary
+    slot_bytes_in: int = 0  # of slots that come from other nodes
+    slot_bytes_out: int = 0
     replication_bytes_out: int = 0  # to replicas
     forks: int = 0
     fork_us: int = 0  # microseconds that the last one took
@@ -89,4 +91,5 @@ class Observe:
         self.failed_logins = self.input_overflows = self.output_overflows = 0
         self.peak_memory = 0
         self.replication_bytes_in = self.replication_bytes_out = 0
+        self.slot_bytes_in = self.slot_bytes_out = 0
         self.full_syncs = self.partial_syncs = self.partial_syncs_refused = 0

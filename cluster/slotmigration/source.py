@@ -101,6 +101,7 @@ class Export:
             return b""
         data = self._queue.popleft()
         self.queued -= len(data)
+        self.migrations.node.observe.slot_bytes_out += len(data)
         return data
 
     def _send(self, data: bytes) -> None:

@@ -33,6 +33,7 @@ class Import:
     session: Session
     _needed: int | None = None  # the offset that replicas must have, once writes are held back
     _asked_ms: int = 0
+    _counted: int = 0  # bytes of the source's
 
     def take_over(self) -> None:
         """From here on the client is the source."""
@@ -42,6 +43,7 @@ class Import:
         session.imports = True
         session.reply_mode = REPLY_OFF
         session.gate = session_gate(session)
+        self._counted = session.bytes_in
         session.on_error = self._on_error
         session.on_close = lambda _: self.migrations.fail(self.job, CLOSED)
 
@@ -70,9 +72,11 @@ class Import:
         except JobFailure as failure:
             migrations.fail(job, str(failure))
             return
+        if after == job.state:
+            return
         if after == jobs.FAILOVER_REQUESTED:
             self._wait_for_replicas()
-        elif after != job.state:
+        else:
             migrations.move(job, after)
             self._act(after)
 
@@ -97,6 +101,8 @@ class Import:
 
     def after_log(self) -> None:
         """A turn has ended: perhaps the replicas have said that they have it all."""
+        self.migrations.node.observe.slot_bytes_in += self.session.bytes_in - self._counted
+        self._counted = self.session.bytes_in
         needed = self._needed
         if needed is None or self.job.state != jobs.WAITING_FOR_PAUSED:
             return

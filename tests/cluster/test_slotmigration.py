@@ -231,9 +231,14 @@ def test_what_comes_is_hidden_until_it_is_all_there(company, connect):
     assert str(refused) == "ERR Slot import in progress."
 
     source.sock.sendall(pack("CLUSTER", "SYNCSLOTS", "SNAPSHOT-EOF"))
-    while (word := source.next()[2]) == b"ACK":
-        pass
-    assert word == b"REQUEST-PAUSE"
+    assert next_word(source) == b"REQUEST-PAUSE"
+    source.sock.sendall(pack("CLUSTER", "SYNCSLOTS", "PAUSED"))
+    assert next_word(source) == b"REQUEST-FAILOVER"
+    before = migrations(target)[0]["last_ack_time"]
+    source.sock.sendall(pack("CLUSTER", "SYNCSLOTS", "ACK") * 2)
+    wait_until(lambda: b"cmd=cluster|syncslots" in clients_of(target, "i"), "it has heard that")
+    assert state_of(target) == "failover-requested"
+    assert migrations(target)[0]["last_ack_time"] >= before
     source.sock.sendall(pack("LPUSH", f"{{{tag}}}", "no list"))
     wait_until(lambda: state_of(target) == "failed", "an error ends it")
     assert migrations(target)[0]["message"].startswith("Failed to process command")
@@ -291,6 +296,12 @@ def establish(moving: Company, slot: int) -> tuple[str | int, ...]:
         *("CLUSTER", "SYNCSLOTS", "ESTABLISH", "SOURCE", moving.ids[0]),
         *("NAME", f"{random.getrandbits(160):040x}", "SLOTSRANGE", slot, slot),
     )
+
+
+def next_word(source: Connection) -> bytes:
+    while (word := source.next()[2]) == b"ACK":
+        pass
+    return word
 
 
 def clients_of(server: ServerProcess, flag: str) -> bytes:
