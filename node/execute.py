@@ -16,7 +16,7 @@ import attrs
 
 from node import gate, monitor
 from node.command import NO_AUTH, SKIP_MONITOR, WRITE, Row, find_row
-from node.data.keyspace import EXPIRE, HIDE
+from node.data.keyspace import EXPIRE, HIDE, KEEP
 from node.persistence.log import BOTH, REPLICAS
 from node.replies import (
     NO_REPLY,
@@ -208,6 +208,12 @@ def _perform(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any
     if keyspace.expiry == HIDE and row.flags & WRITE and node.log.follows:
         # A replica's own write: what it hides from readers must not get in its way.
         keyspace.expiry = EXPIRE
+        try:
+            return _perform(node, session, row, args)
+        finally:
+            keyspace.expiry = HIDE
+    if session.import_source and keyspace.expiry == HIDE:
+        keyspace.expiry = KEEP
         try:
             return _perform(node, session, row, args)
         finally:

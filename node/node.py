@@ -158,6 +158,7 @@ class Node:
         self.config.on_change("proto-max-bulk-len", self._change_bulk_max)
         self.config.on_change("notify-keyspace-events", self.notifications.configure)
         self.notifications.configure(self.config)
+        self.config.on_change("import-mode", lambda _: self.role.refresh_expiry())
         self.config.on_change("hz", lambda _: self.on_deadline())
         self.eviction.configure()
 

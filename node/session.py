@@ -77,6 +77,7 @@ class Session:
     reads_replica: bool = False  # READONLY
     no_evict: bool = False
     no_touch: bool = False
+    import_source: bool = False  # CLIENT IMPORT-SOURCE: it sees keys whose time has come
     internal: bool = False  # expiry, loading: not a client at all
     from_primary: bool = False  # the primary's stream, which is logged as it came
     imports: bool = False  # it is another node that moves slots here
@@ -184,6 +185,7 @@ def session_gate(session: Session) -> int:
         or (session.kind == PUBSUB and session.protocol == 2)
         or session.asking
         or session.no_touch
+        or session.import_source
         or session.reply_mode != REPLY_ON
         or REDIRECT in session.capabilities
     )

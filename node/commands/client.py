@@ -228,7 +228,12 @@ def client_capa(session: Session, args: list[bytes]):
 )
 def client_import_source(session: Session, args: list[bytes]):
     """Marks the connection as one that data is imported by, where `import-mode` is on."""
-    raise NOT_IMPORTING
+    is_source = _on_or_off(args[2])
+    if is_source and not session.node.config.import_mode:
+        raise NOT_IMPORTING
+    session.import_source = is_source
+    session.gate = session_gate(session)
+    return OK
 
 
 @command(

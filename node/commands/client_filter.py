@@ -95,6 +95,7 @@ def flags(session: Session) -> bytes:
         (b"r", session.reads_replica),
         (b"e", session.no_evict),
         (b"T", session.no_touch),
+        (b"I", session.import_source),
     )
     return b"".join(letter for letter, is_so in letters if is_so) or b"N"
 

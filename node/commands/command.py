@@ -88,13 +88,13 @@ def command_docs(session: Session, args: list[bytes]):
     tips=_ANY_ORDER,
 )
 def command_list(session: Session, args: list[bytes]):
-    """The names of commands; with a filter, of subcommands too."""
+    """The names of commands and of their subcommands, or of those that a filter lets through."""
+    rows = [one for row in all_rows() for one in (row, *row.subcommands.values())]
     if len(args) == 2:
-        return Members(TABLE)
+        return Members(row.name for row in rows)
     if len(args) != 5 or args[2].upper() != b"FILTERBY":
         raise SYNTAX
     test = _filter(args[3].upper(), args[4])
-    rows = [one for row in all_rows() for one in (row, *row.subcommands.values())]
     return [row.name for row in rows if test(row)]
 
 

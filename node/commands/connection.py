@@ -194,6 +194,7 @@ def reset(session: Session, args: list[bytes]):
     session.user = b"default"
     session.reply_mode = REPLY_ON
     session.asking = session.reads_replica = session.no_evict = session.no_touch = False
+    session.import_source = False
     session.authenticated = session.parser.trusted = not node.config.requirepass
     session.gate = gate.session_gate(session)
     return Status(b"RESET")

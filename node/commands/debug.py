@@ -126,7 +126,7 @@ def _load_aof(session: Session, args: list[bytes]) -> Any:
 
 def _object(session: Session, args: list[bytes]) -> Any:
     """OBJECT <key> [fast]: Low-level facts of a value."""
-    value = session.db.get(args[2])
+    value = session.db.stored(args[2])
     if value is None:
         raise NO_SUCH_KEY
     encoding = object_encoding(session, [b"OBJECT", b"ENCODING", args[2]])

@@ -160,7 +160,7 @@ class Directives:
     ignore_warnings = Text(unset=_EMPTY_IS_A_VALUE)
     availability_zone = Text(unset=_EMPTY_IS_A_VALUE, built=False)
     extended_redis_compatibility = YesNo(False)  # we speak Redis's words either way
-    import_mode = YesNo(False, built=False)
+    import_mode = YesNo(False)
     enable_debug_command = Choice("no", _PROTECTION, fixed=True)
     enable_module_command = Choice("no", _PROTECTION, fixed=True, built=False)
     enable_protected_configs = Choice("no", _PROTECTION, fixed=True)

@@ -116,9 +116,11 @@ class Role:
 
     def refresh_expiry(self) -> None:
         """A replica waits for its primary's word before it deletes a key, and a primary for the
-        end of a pause, during which its offset must stand still."""
-        waits = self.node.log.follows or self.node.pause.is_on()
-        self.node.keyspace.expiry = HIDE if waits else EXPIRE
+        end of a pause, during which its offset must stand still, or of an import, of which the
+        source decides what expires."""
+        node = self.node
+        waits = node.log.follows or node.pause.is_on() or node.config.import_mode
+        node.keyspace.expiry = HIDE if waits else EXPIRE
 
     def _unblock_clients(self, host: str, port: int) -> None:
         """Who waits for something that a primary does, waits in vain now; some know how to go on

@@ -55,8 +55,8 @@ def test_docs_of_arguments():
 def test_lists_and_counts():
     client = local_node().client()
     names = client.call("COMMAND", "LIST")
-    assert sorted(names) == sorted(TABLE)
-    assert client.call("COMMAND", "COUNT") == len(names)
+    assert sorted(names) == sorted(row.name for row in every_row())
+    assert client.call("COMMAND", "COUNT") == len(TABLE)
     watch = client.call("COMMAND", "LIST", "FILTERBY", "ACLCAT", "transaction")
     assert sorted(watch) == [b"discard", b"exec", b"multi", b"unwatch", b"watch"]
     assert b"config|get" in client.call("COMMAND", "LIST", "FILTERBY", "PATTERN", "config*")

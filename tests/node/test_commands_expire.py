@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 from differential import Ours, Pair
+from local import local_node
 
 from node.clock import VirtualClock
 from node.config import Config
@@ -129,3 +130,24 @@ def test_deadlines_survive_in_the_log_as_times(virtual: tuple[VirtualClock, Ours
         [b"PEXPIREAT", b"k", b"%d" % (now + 5)],
         [b"SET", b"j", b"v", b"PXAT", b"%d" % (now + 3000)],
     ]
+
+
+def test_in_import_mode_the_source_decides_what_expires() -> None:
+    local = local_node()
+    source, other = local.client(), local.client()
+    assert "not in import mode" in str(source.call("CLIENT", "IMPORT-SOURCE", "ON"))
+    other.call("CONFIG", "SET", "import-mode", "yes")
+    assert source.call("CLIENT", "IMPORT-SOURCE", "ON") == b"OK"
+    assert b"flags=I " in source.call("CLIENT", "INFO")
+    source.call("SET", "k", "1", "PX", "1")
+    source.call("SET", "l", "1")
+    source.call("EXPIREAT", "l", "-1")
+    local.advance(10)
+    assert (other.call("GET", "k"), other.call("TTL", "k")) == (None, -2)
+    assert other.call("DBSIZE") == 2
+    assert (source.call("INCR", "k"), source.call("TTL", "k")) == (2, 0)
+    assert sorted(source.call("KEYS", "*")) == [b"k", b"l"] and other.call("KEYS", "*") == []
+    assert source.call("RESET") == b"RESET" and source.call("GET", "k") is None
+    other.call("CONFIG", "SET", "import-mode", "no")
+    local.advance(10)
+    assert other.call("DBSIZE") == 0
