@@ -9,8 +9,9 @@ import attrs
 from tests.conftest import wait_until
 
 Word = str | bytes | int
+NODE_TIMEOUT = 3  # seconds
 FLAGS = (
-    *("--cluster-enabled", "yes", "--cluster-node-timeout", "3000"),
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", str(1000 * NODE_TIMEOUT)),
     *("--repl-diskless-sync-delay", "0", "--save", ""),
 )
 PATIENCE = 40  # seconds; the machine may be busy
@@ -73,6 +74,11 @@ class Company:
         chosen = indices or range(len(self.servers))
         wait_until(lambda: self.agree(chosen), Views(self, chosen), PATIENCE)
 
+    def running(self) -> list[int]:
+        """Those whose process has not ended."""
+        alive = (server.process.poll() is None for server in self.servers)
+        return [i for i, is_alive in enumerate(alive) if is_alive]
+
     def is_primary(self, index: int) -> bool:
         return self.call(index, "ROLE")[0] == b"master"
 
@@ -91,6 +97,13 @@ class Company:
         wait_until(is_up, f"node {index} follows {of}", PATIENCE)
         online = lambda: "state=online" in repr(self.fields(of, *linked))  # noqa: E731
         wait_until(online, f"node {of} has a replica", PATIENCE)
+
+    def join(self, start: Callable[..., Any], *flags: str) -> int:
+        """Let another node in; its index."""
+        self.servers.append(start(*FLAGS, *flags))
+        self.call(0, "CLUSTER", "MEET", "127.0.0.1", self.servers[-1].port)
+        self.wait_agree()
+        return len(self.servers) - 1
 
     def replicate(self, index: int, of: int) -> None:
         asks = lambda: self.call(index, "CLUSTER", "REPLICATE", self.id(of)) == b"OK"  # noqa: E731
