@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 PIECE_SIZE = 64 * 1024
+PROGRESS_MS = 2000  # from one line in the log to the next
 
 
 class LoadError(Exception):
@@ -33,6 +34,18 @@ class Loading:
     started_ms: int
     total: int
     loaded: int = 0
+    _told_ms: int = 0
+
+    def advance(self, size: int, now_ms: int) -> None:
+        """So many bytes more are loaded; now and then that is told to the log."""
+        self.loaded += size
+        if now_ms - max(self._told_ms, self.started_ms) >= PROGRESS_MS:
+            self._told_ms = now_ms
+            _log.info(
+                "Loading the data set: %d of %d MB, %.0f%%, about %d seconds left",
+                *(self.loaded >> 20, self.total >> 20, 100 * self.loaded / (self.total or 1)),
+                self.seconds_left(now_ms),
+            )
 
     def seconds_left(self, now_ms: int) -> int:
         """About how long it will still take."""
@@ -88,7 +101,7 @@ def _read(node: "Node", file: "Source") -> Generator[None, None, Loader]:
         while data := file.read(size):
             keys = loader.keys
             loader.receive(data)
-            loading.loaded += len(data)
+            loading.advance(len(data), node.keyspace.now_ms)
             if delay_s:
                 node.clock.sleep(delay_s * (loader.keys - keys))
             yield

@@ -295,7 +295,7 @@ def measure_writes(commands: dict[str, list[str]], o: argparse.Namespace) -> boo
             requests = o.requests * (1 if pipeline == 1 else 4)
             runs = [
                 [write_cost(server, test, pipeline, requests) for server in servers]
-                for _ in range(o.rounds)
+                for _ in range(o.rounds + 2)
             ]
             best = [min(run[i] for run in runs) for i in range(len(servers))]
             beside = ""

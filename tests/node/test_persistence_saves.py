@@ -1,6 +1,7 @@
 """The rules of saving and loading, on a disk that loses power: without processes and time."""
 
 import random
+import re
 
 import pytest
 from local import Local, local_node
@@ -141,6 +142,21 @@ def test_of_a_file_that_is_not_read_to_its_end_nothing_is_kept():
     assert str(again.client().call("GET", "key:1")).startswith("LOADING")
     steps.close()
     assert len(again.node.keyspace[0]) == 0 and again.node.loading is None
+
+
+def test_the_log_tells_how_far_loading_is(caplog):
+    disk = SimulatedDisk(random.Random(1))
+    slow = {"loading_process_events_interval_bytes": 1024, "key_load_delay": 10_000}
+    local = node_on(disk)
+    local.client().call("MSET", *[word for i in range(1000) for word in (f"key:{i}", "value")])
+    assert local.node.saves.save()
+    again = node_on(disk, **slow)
+    with caplog.at_level("INFO"):
+        for _ in load(again.node, "dump.rdb"):
+            again.node.begin_turn()
+    told = [line for line in caplog.messages if line.startswith("Loading the data set: ")]
+    assert 3 <= len(told) <= 6  # 10 s in all, a line each 2 s
+    assert re.search(r"0 of 0 MB, 4\d%, about \d seconds left", "".join(told))
 
 
 def test_a_key_that_is_there_twice_is_a_broken_file():

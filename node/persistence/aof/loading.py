@@ -135,7 +135,7 @@ class PartLoading:
         loader = self._rdb_loader() if is_rdb(head) else None
         reader, data = Reader(), head
         while data and reader.error is None:
-            loading.loaded += len(data)
+            loading.advance(len(data), self.node.keyspace.now_ms)
             if loader is None:
                 self._apply(reader.feed(data))
             else:
