@@ -1,0 +1,319 @@
+"""What a cluster costs as it grows, idle and under a steady load; see scripts/size."""
+
+import argparse
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import trio
+from programs import Connection
+
+from cluster import message as m
+from cluster.admin import parse_info
+from cluster.core import Core
+from cluster.launcher import HOST, Fleet, Plan, start
+from cluster.processes import Program, find_program, free_run
+from cluster.simulation.process import PORT
+from cluster.simulation.settings import Settings
+from cluster.simulation.world import World
+from cluster.slots import SLOTS, key_slot
+
+NODE_TIMEOUT_MS = 15_000
+SETTLING_SECONDS = 5.0
+WRITES_PER_SECOND = 2000  # of the whole cluster
+PULSES_PER_SECOND = 20
+MOST_GROWTH = 1.5  # of a cost that is to grow no faster than the number of nodes, beside that
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@attrs.frozen
+class Cost:
+    """Of one cluster, per node and second. core_us: of one tick and of one message, if known."""
+
+    who: str
+    nodes: int
+    load: str
+    messages: float
+    bytes: float
+    cpu_ms: float
+    tick_us: float | None = None
+    message_us: float | None = None
+
+
+# --- real processes -------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Running:
+    """A cluster of real processes. connections: one to each node, by port."""
+
+    shards: int
+    ports: list[int]
+    pids: list[int]
+    connections: dict[int, Connection] = attrs.field(factory=dict)
+
+    def connect(self) -> None:
+        self.connections = {
+            port: Connection(socket.create_connection((HOST, port), timeout=20))
+            for port in self.ports
+        }
+
+    def counted(self) -> tuple[int, int, float]:
+        """Messages and bytes that all have sent on the bus, and milliseconds of processor time."""
+        messages = sent = 0
+        for connection in self.connections.values():
+            connection.send(("CLUSTER", "INFO"))
+            info = parse_info(connection.next())
+            messages += int(info.get("cluster_stats_messages_sent", 0))
+            sent += int(info.get("cluster_stats_bytes_sent", 0))
+        return messages, sent, sum(map(cpu_ms, self.pids))
+
+    def write(self, seconds: float) -> None:
+        """Write evenly to all shards."""
+        keys = keys_by_shard(self.shards)
+        each = max(WRITES_PER_SECOND // PULSES_PER_SECOND // self.shards, 1)
+        value = b"x" * 64
+        pulses = [
+            (self.connections[port], [("SET", keys[i], value)] * each)
+            for i, port in enumerate(self.ports[: self.shards])
+        ]
+        begun = time.monotonic()
+        for n in range(int(seconds * PULSES_PER_SECOND)):
+            time.sleep(max(begun + n / PULSES_PER_SECOND - time.monotonic(), 0))
+            for connection, commands in pulses:
+                connection.send(*commands)
+            for connection, commands in pulses:
+                for _ in commands:
+                    assert connection.next() == b"OK"
+
+
+def keys_by_shard(shards: int) -> list[bytes]:
+    """A key of each shard, where slots are shared out evenly and in order."""
+    found: dict[int, bytes] = {}
+    for n in range(100_000):
+        key = b"key:%d" % n
+        found.setdefault(key_slot(key) * shards // SLOTS, key)
+        if len(found) == shards:
+            break
+    return [found[i] for i in range(shards)]
+
+
+def cpu_ms(pid: int) -> float:
+    """Processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return 1000 * (int(fields[11]) + int(fields[12])) / TICKS
+
+
+@contextmanager
+def ours(nodes: int, directory: Path) -> Iterator[Running]:
+    """As `slotfleet up` starts it."""
+    shards, port = nodes // 2, free_run(nodes)
+    slotfleet = [sys.executable, "-m", "cluster"]
+    where = ["--dir", str(directory)]
+    shape = ["--shards", str(shards), "--replicas", "1", "--port", str(port), "--detach"]
+    told = ["--cluster-node-timeout", str(NODE_TIMEOUT_MS)]
+    subprocess.run([*slotfleet, "up", *where, *shape, *told], check=True, capture_output=True)
+    try:
+        fleet = Fleet.load(directory)
+        assert fleet is not None
+        pids = [process.pid for process in fleet.processes.values()]
+        yield Running(shards, list(fleet.plan.ports), pids)
+    finally:
+        subprocess.run([*slotfleet, "down", *where], check=False, capture_output=True)
+
+
+@contextmanager
+def valkeys(nodes: int, directory: Path) -> Iterator[Running]:
+    """valkey-servers, formed as ours are."""
+    shards = nodes // 2
+    told = ("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--save", "")
+    plan = Plan(shards, 1, free_run(nodes), told, "valkey-server")
+    fleet = Fleet(plan, directory)
+    try:
+        start(fleet, Program(find_program("valkey-server")))
+        trio.run(fleet.become_ready)
+        pids = [process.pid for process in fleet.processes.values()]
+        yield Running(shards, list(plan.ports), pids)
+    finally:
+        fleet.end(grace=2)
+
+
+def measure_processes(
+    who: str, make: Callable[..., Iterator[Running]], nodes: int, seconds: float
+) -> Iterator[Cost]:
+    with (
+        tempfile.TemporaryDirectory(prefix="slotfleet-size-") as directory,
+        make(nodes, Path(directory) / "cluster" if who == "ours" else Path(directory)) as running,
+    ):
+        running.connect()
+        time.sleep(SETTLING_SECONDS)
+        for load, act in (("idle", time.sleep), ("busy", running.write)):
+            before, began = running.counted(), time.monotonic()
+            act(seconds)
+            took, after = time.monotonic() - began, running.counted()
+            messages, sent, cpu = (
+                (late - early) / nodes / took for early, late in zip(before, after, strict=True)
+            )
+            yield Cost(who, nodes, load, messages, sent, cpu)
+
+
+# --- simulated ------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Meter:
+    """Seconds spent in some of the core's methods, and how often they were called."""
+
+    seconds: dict[str, float] = attrs.field(factory=dict)
+    calls: dict[str, int] = attrs.field(factory=dict)
+
+    def watch(self, name: str) -> None:
+        real = getattr(Core, name)
+
+        def timed(core: Core, *args: object) -> object:
+            since = time.thread_time()
+            try:
+                return real(core, *args)
+            finally:
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.thread_time() - since
+                self.calls[name] = self.calls.get(name, 0) + 1
+
+        setattr(Core, name, timed)
+
+    def mean_us(self, name: str) -> float:
+        return 1e6 * self.seconds.get(name, 0.0) / max(self.calls.get(name, 0), 1)
+
+    def clear(self) -> None:
+        self.seconds.clear()
+        self.calls.clear()
+
+
+def measure_simulated(nodes: int, seconds: float, meter: Meter) -> Cost:
+    """An idle cluster in virtual time; its processor time is that of the cores alone."""
+    logging.disable(logging.CRITICAL)
+    world = World(1, Settings(shards=nodes // 2, replicas=1, node_timeout=NODE_TIMEOUT_MS))
+    world.checks.on_turn = lambda process: None  # type: ignore[method-assign]
+    form(world)
+    world.run(int(1000 * SETTLING_SECONDS))
+    sizes: list[int] = []
+    real = m.encode
+    m.encode = lambda message: _counted(real(message), sizes)  # type: ignore[assignment]
+    meter.clear()
+    before = sent_by(world)
+    try:
+        world.run(int(1000 * seconds))
+    finally:
+        m.encode = real
+    messages = sent_by(world) - before
+    spent_ms = 1000 * sum(meter.seconds.values())
+    mean = sum(sizes) / max(len(sizes), 1)
+    per = nodes * seconds
+    return Cost(
+        *("simulated", nodes, "idle", messages / per, messages * mean / per, spent_ms / per),
+        tick_us=meter.mean_us("tick"),
+        message_us=meter.mean_us("receive"),
+    )
+
+
+def _counted(data: bytes, sizes: list[int]) -> bytes:
+    sizes.append(len(data))
+    return data
+
+
+def sent_by(world: World) -> int:
+    return sum(sum(process.core.view.sent.values()) for process in world.processes)
+
+
+def form(world: World) -> None:
+    """As World.form does, but without a look at everything at every event."""
+    names = list(world.machines)
+    shards = len(names) // 2
+    edges = [i * SLOTS // shards for i in range(shards + 1)]
+    for i, name in enumerate(names[:shards]):
+        world.ask(name, "CLUSTER", "SET-CONFIG-EPOCH", i + 1)
+        world.ask(name, "CLUSTER", "ADDSLOTSRANGE", edges[i], edges[i + 1] - 1)
+    for name in names[1:]:
+        world.ask(names[0], "CLUSTER", "MEET", world.machines[name].ip, PORT)
+    while not world.all_acquainted():
+        world.run(1000)
+    for i, name in enumerate(names[shards:]):
+        world.ask(name, "CLUSTER", "REPLICATE", world[names[i]].id)
+    while not all(process.core.view.ok for process in world.processes):
+        world.run(1000)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def show(costs: list[Cost]) -> None:
+    print(f"{'':<10}{'nodes':>6} {'load':<5}{'msg/s':>8}{'kB/s':>8}{'cpu ms/s':>9}", end="")
+    print(f"{'us/tick':>9}{'us/msg':>8}   growth against the smallest: bytes, cpu")
+    for cost in costs:
+        least = min(
+            (one for one in costs if (one.who, one.load) == (cost.who, cost.load)),
+            key=lambda one: one.nodes,
+        )
+        row = f"{cost.who:<10}{cost.nodes:>6} {cost.load:<5}{cost.messages:>8.1f}"
+        row += f"{cost.bytes / 1000:>8.2f}{cost.cpu_ms:>9.2f}"
+        row += "".join(
+            f"{'' if value is None else format(value, '.1f'):>{width}}"
+            for value, width in ((cost.tick_us, 9), (cost.message_us, 8))
+        )
+        if cost is not least:
+            factor = cost.nodes / least.nodes
+            row += f"   {factor:.1f} times the nodes: {cost.bytes / least.bytes:.1f}, "
+            row += f"{cost.cpu_ms / max(least.cpu_ms, 0.01):.1f}"
+        print(row, flush=True)
+
+
+def grows_too_fast(costs: list[Cost]) -> bool:
+    """Whether a tick or a message costs a node more than the number of nodes explains."""
+    simulated = sorted((c for c in costs if c.tick_us is not None), key=lambda cost: cost.nodes)
+    return any(
+        late > early * MOST_GROWTH * large.nodes / small.nodes
+        for small, large in itertools.pairwise(simulated)
+        for early, late in ((small.tick_us, large.tick_us), (small.message_us, large.message_us))
+        if early is not None and late is not None
+    )
+
+
+def _sizes(text: str) -> list[int]:
+    return [int(word) for word in text.split(",") if word]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", type=_sizes, default=[6, 12, 30])
+    parser.add_argument("--reference", type=_sizes, default=[6, 30])
+    parser.add_argument("--simulated", type=_sizes, default=[30, 100, 300])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    options = parser.parse_args()
+    costs: list[Cost] = []
+    for who, make, sizes in (
+        ("ours", ours, options.nodes),
+        ("valkey", valkeys, options.reference),
+    ):
+        for nodes in sizes:
+            costs += measure_processes(who, make, nodes, options.seconds)
+    meter = Meter()
+    for name in ("tick", "receive"):
+        meter.watch(name)
+    costs += [measure_simulated(nodes, options.seconds, meter) for nodes in options.simulated]
+    show(costs)
+    if grows_too_fast(costs):
+        print("FAILED: the core's work grows faster than the number of nodes")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
