@@ -5,7 +5,7 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
 
  1  clock         milliseconds, read once per turn; the virtual twin
     disk          append, fsync, rename, read; the simulated twin loses and tears
-    background    work on the data of one moment that leaves the node free
+    background    work on the data of one moment that leaves the node free; calls that wait
     host          memory, processor time: what INFO tells of the process
     replies       what a command may answer; the shared error texts
     resp          requests in, replies out: RESP2 and RESP3
@@ -13,7 +13,8 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
                   limits of encodings
  2  data.keyspace databases split into 16384 parts; data.expiry which keys are due
     config/       every directive: redis.conf, the command line, CONFIG
-    persistence/  log: what happened, encoded once, read by cursors; rdb/: snapshots
+    persistence/  log: what happened, encoded once, read by cursors; rdb/: snapshots;
+                  aof/manifest, aof/reader: what an append-only file's bytes mean
  3  command       usage lines, rows, the command table
     session       one client: bytes in, bytes out
     blocking pubsub transaction        what clients wait for, subscribe to, queue
@@ -33,11 +34,12 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
  5  commands/     a file per group of commands
  6  replication/  primary and replica: the two ends of a link, without its socket
     persistence/  checkpoint: the data as an RDB and back; loading: those a node starts with;
-                  saves: its file, when it is due and what became of it
+                  saves: its file, when it is due and what became of it;
+                  aof/: every change in a file, as durable as promised; rewrites
  7  node          Node: builds and owns all of the above
  8  turns         [trio] one task serves all plain sockets, a batch per turn
     streams       [trio] its portable twin, one task per stream
-    children      [trio] background work in forked children
+    children      [trio] background work in forked children; calls that wait in a thread
     server        [trio] listeners, signals, time: a Node becomes a process
     process       configuration, log, daemon, pid file
 
