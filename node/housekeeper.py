@@ -65,7 +65,9 @@ class Housekeeper:
 
     def _close_idle(self, session: Session) -> None:
         """Those who wait, listen or replicate are idle by nature."""
-        if session.kind == NORMAL and session.waiting is None and session.replica is None:
+        if session.imports or session.replica is not None:
+            return
+        if session.kind == NORMAL and session.waiting is None:
             _log.info("Closing idle client")
             session.drop()
 

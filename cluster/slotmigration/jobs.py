@@ -63,6 +63,7 @@ REFUSED = "Failed to process command during slot migration. Check logs for more 
 OUT_OF_MEMORY = "Ran out of memory (OOM) during slot import"
 NO_SNAPSHOT = "Failed to perform snapshot"
 PAUSE_OVER = "Unpaused before failover completed"
+REPLICA_TAKES_OVER = "A manual failover is in progress"
 PAUSE_TIMED_OUT = "Timed out before streaming completed"
 MAY_HAVE_SUCCEEDED = (
     "Unpaused before migration completed (migration may have succeeded with lost writes)"

@@ -15,7 +15,7 @@ from cluster.slotmigration import jobs
 from cluster.slotmigration.jobs import Job, JobFailure
 from cluster.slotmigration.snapshot import SlotSnapshot
 from cluster.slotmigration.tail import Tail
-from node.pause import MIGRATION
+from node.pause import FAILOVER, MIGRATION
 from node.resp import RequestParser, encode_request
 
 if TYPE_CHECKING:
@@ -206,6 +206,8 @@ class Export:
         most = node.config.slot_migration_max_failover_repl_bytes
         if node.unit is not None or node.scripting.is_busy() or node.moving.is_on():
             return
+        if node.pause.is_on_for(FAILOVER):
+            return
         if 0 <= most < self.queued:
             return
         pause_ms = PAUSE_FACTOR * node.config.cluster_manual_failover_timeout
@@ -243,6 +245,8 @@ class Export:
     def _grant(self) -> None:
         if self.is_pause_over():
             raise JobFailure(jobs.PAUSE_OVER)
+        if self.migrations.node.pause.is_on_for(FAILOVER):
+            raise JobFailure(jobs.REPLICA_TAKES_OVER)
         claim_by_ms = self.migrations.node.now_ms + CLAIM_MS
         if self.job.pause_until_ms < claim_by_ms:
             self._hold(claim_by_ms)

@@ -39,8 +39,8 @@ class Import:
         """From here on the client is the source."""
         session = self.session
         session.push_encoded(b"+OK\r\n")
-        session.internal = True
-        session.imports = True
+        session.internal = session.imports = True
+        session.db = self.migrations.node.keyspace[0]
         session.reply_mode = REPLY_OFF
         session.gate = session_gate(session)
         self._counted = session.bytes_in
