@@ -268,10 +268,13 @@ class Bus:
             self._drop(wire)
 
     def save(self, effect: fx.Save) -> None:
-        """A node that can't keep its promises must not make any."""
+        """A node that can't keep its promises must not make any, unless it was told to go on."""
         try:
             self.file.save(effect.text, effect.sync)
         except OSError as error:
+            if self.member.node.config.cluster_config_save_behavior == "best-effort":
+                _log.warning("Can't update cluster config file, going on: %s", error)
+                return
             _log.error("Fatal: can't update cluster config file: %s", error)
             os._exit(1)
 

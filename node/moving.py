@@ -206,6 +206,7 @@ class Moving:
     node: "Node"
     _places: dict[Place, Delivery] = attrs.field(factory=dict)
     _couriers: list[Courier] = attrs.field(factory=list)
+    _held: list[tuple[Delivery, Any]] = attrs.field(factory=list)
 
     def is_on(self) -> bool:
         """Whether any key is on its way."""
@@ -265,8 +266,12 @@ class Moving:
     # --- the end of a delivery -------------------------------------------------------------------
 
     def end(self, delivery: Delivery, reply: Any) -> None:
-        """Delete what has arrived, and let everybody go on."""
+        """Delete what has arrived, and let everybody go on; but not while nothing may be written:
+        a replica that takes over in the meantime wouldn't hear of it."""
         node = self.node
+        if node.pause.is_on():
+            self._held.append((delivery, reply))
+            return
         for place in delivery.places():
             self._places.pop(place, None)
         if not self._places:
@@ -306,12 +311,15 @@ class Moving:
 
     def tick(self) -> None:
         """End what makes no progress, and connections that nobody uses."""
+        held, self._held = self._held, []
+        for delivery, reply in held:
+            self.end(delivery, reply)
         now_ms = self.node.now_ms
         idle = 0
         for courier in list(self._couriers):
-            delivery = courier.delivery
-            idle += delivery is None
-            limit_ms = IDLE_MS if delivery is None else delivery.order.timeout_ms
+            under_way = courier.delivery
+            idle += under_way is None
+            limit_ms = IDLE_MS if under_way is None else under_way.order.timeout_ms
             if now_ms - courier.progress_ms > limit_ms or idle > MOST_IDLE:
                 self.drop(courier)
 

@@ -287,7 +287,7 @@ class Directives:
     # Cluster
     cluster_enabled = YesNo(False, fixed=True)
     cluster_config_file = Text("nodes.conf", fixed=True, check=not_empty("cluster-config-file"))
-    cluster_config_save_behavior = Choice("sync", "sync best-effort", built=False)
+    cluster_config_save_behavior = Choice("sync", "sync best-effort")
     cluster_node_timeout = Integer(15000, 0)  # milliseconds
     cluster_report_refused = YesNo(True)  # our own: a refused bus port is a dead process
     cluster_ping_interval = Integer(0, 0, hidden=True, built=False)  # milliseconds

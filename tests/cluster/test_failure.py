@@ -5,6 +5,7 @@ from core_network import Network
 
 from cluster import effects as fx
 from cluster import message as m
+from cluster.view import LIGHT_PUBLISH
 
 TIMEOUT = 2000
 
@@ -195,3 +196,23 @@ def test_a_primary_that_was_stopped_is_down_until_it_could_be_told_news():
     stopped.frozen = False
     net.run_until(lambda: not stopped.core.view.ok, 100)
     assert net.run_until(lambda: stopped.core.view.ok) >= TIMEOUT - 100
+
+
+def test_a_second_failover_of_redis_7_0_is_not_hurried():
+    """Its replica would count the votes of the last election again; see Failure.refused."""
+    net = cluster(3, 1)
+    primary, replica = net.hosts[0], net.hosts[3]
+    voters = net.hosts[1:3]
+    for voter in voters:
+        node = voter.core.view.nodes[replica.id]
+        assert node.primary is voter.core.view.nodes[primary.id]
+        node.voted_at = net.now
+        node.flags &= ~LIGHT_PUBLISH  # as a node of Redis 7.0 says of itself
+    for voter in voters:
+        failure = voter.core._failure
+        failure.desk.now = net.now
+        failure.refused(voter.core.view.nodes[primary.id])
+        assert not voter.core.view.nodes[primary.id].suspected
+        failure.desk.now += 2 * TIMEOUT
+        failure.refused(voter.core.view.nodes[primary.id])
+        assert voter.core.view.nodes[primary.id].suspected

@@ -61,8 +61,20 @@ def survive(nodes: Company, victim: int, heir: int) -> None:
     assert nodes.call(heir, "GET", key) == b"x"
 
 
+def shards(nodes: Company, index: int) -> list:
+    """CLUSTER SHARDS: which slots are whose, with the ports and roles of the nodes."""
+    found = []
+    for shard in nodes.call(index, "CLUSTER", "SHARDS"):
+        fields = dict(zip(shard[::2], shard[1::2], strict=True))
+        members = [dict(zip(node[::2], node[1::2], strict=True)) for node in fields[b"nodes"]]
+        roles = sorted((node[b"port"], node[b"role"]) for node in members)
+        found.append((fields[b"slots"], roles))
+    return sorted(found)
+
+
 def test_slots_and_roles_go_both_ways(mixed):
     """Slots and failovers by hand, with a writer at work; then a primary of either kind dies."""
+    assert all(shards(mixed, i) == shards(mixed, 3) for i in range(6))
     slots = [key_slot(b"key:%d" % i) for i in range(500)]
     with writing(mixed) as writer:
         writer.wait_more(200)

@@ -1,5 +1,6 @@
 """`slotfleet-server` as a process, alone and in a cluster."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -218,3 +219,20 @@ def test_a_node_that_loads_its_file_is_not_taken_for_dead(our_server):
         fails = next("fail" in line for line in lines if line.startswith(identity))
         time.sleep(0.02)
     assert fails is False and again.call("GET", "{k}1") == b"1"
+
+
+@pytest.mark.parametrize(("behavior", "lives"), [("sync", False), ("best-effort", True)])
+def test_a_node_that_cannot_save_its_view(our_server, tmp_path, behavior, lives):
+    """Its directory has gone: it ends, as it can't keep promises, unless it was told to go on."""
+    place = tmp_path / "gone"
+    place.mkdir()
+    flags = ("--cluster-enabled", "yes", "--cluster-config-save-behavior", behavior, "--save", "")
+    server = our_server(*flags, "--dir", str(place))
+    shutil.rmtree(place)
+    if lives:
+        assert server.call("CLUSTER", "SAVECONFIG") == b"OK"
+        assert "going on" in server.log()
+    else:
+        with pytest.raises(ConnectionError):
+            server.call("CLUSTER", "SAVECONFIG")
+        assert server.process.wait(10) == 1

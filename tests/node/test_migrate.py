@@ -205,3 +205,23 @@ def test_no_connection_in_time():
     local.advance(101)
     assert str(client.next()) == "IOERR error or timeout connecting to the client"
     assert line.closed and client.call("GET", "a") == b"1"
+
+
+def test_nothing_is_deleted_while_writes_are_held():
+    """A replica that takes over during the pause must not keep what its primary has deleted."""
+    local = local_node()
+    line = local.node.transport = Line()
+    client = local.client()
+    client.call("SET", "a", "1")
+    client.send("MIGRATE", "other", 7000, "a", 0, 100)
+    (courier,) = line.calls
+    courier.connected()
+    local.client().call("CLIENT", "PAUSE", 1000, "WRITE")
+    courier.take_output(1 << 20)
+    courier.receive(b"+OK\r\n+OK\r\n")
+    local.advance(900)
+    assert client.next() is False
+    assert local.node.keyspace[0].peek(b"a") is not None
+    local.advance(200)
+    assert client.next() == b"OK"
+    assert local.node.keyspace[0].peek(b"a") is None
