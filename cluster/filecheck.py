@@ -324,7 +324,7 @@ def _facts(aux: dict[bytes, bytes]) -> Iterator[tuple[str, str]]:
 
 def _history(reader: aof.Reader, counts: Counter[str]) -> Iterator[tuple[str, str]]:
     common = ", ".join(f"{name} {number:,}" for name, number in counts.most_common(8))
-    more = f", {len(counts) - 8} others" if len(counts) > 8 else ""
+    more = f", {_many(len(counts) - 8, 'other', 'others')}" if len(counts) > 8 else ""
     yield "commands", f"{counts.total():,}{': ' if common else ''}{common}{more}"
     if reader.transactions:
         yield "transactions", f"{reader.transactions:,}"
