@@ -34,7 +34,7 @@ from cluster.processes import ProgramNotFound, find_program
 
 ROOM_BYTES = 600 << 20  # that a node may take beyond what it has at its start
 SLOW_SECONDS = 5.0
-CORRUPT_SECONDS = 30.0
+START_SECONDS = 120.0  # that a node may take to load or refuse
 
 
 @attrs.define
@@ -135,7 +135,7 @@ def start_process(data: bytes, is_rdb: bool, directory: Path) -> str:
     with open(directory / "log", "wb") as log:
         process = subprocess.Popen([*OURS, *words], stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + CORRUPT_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             text = (directory / "log").read_text(errors="replace")
             if "ready to accept connections at unix" in text:
