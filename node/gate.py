@@ -55,8 +55,8 @@ _ENDS_TRANSACTION = frozenset((b"exec", b"discard", b"quit", b"reset"))
 _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"))
 # The flags of node_gate that tell of the node, and not of the command alone.
 _STATES = ~(CONTAINER | STEERS)
-# Commands of which what they run may say that it writes nothing.
-_SCRIPTS = frozenset((b"eval", b"evalsha", b"fcall"))
+# Commands that count as what the script or function declares to be.
+_SCRIPTS = frozenset((b"eval", b"evalsha", b"fcall", b"eval_ro", b"evalsha_ro", b"fcall_ro"))
 # What is answered where a client is sent elsewhere.
 _ELSEWHERE = (b"REDIRECT ", b"MOVED ", b"ASK ", b"CROSSSLOT ", b"TRYAGAIN ", b"CLUSTERDOWN ")
 # What a RESP2 client may say while it is subscribed.
@@ -81,7 +81,7 @@ def node_gate(node: "Node") -> int:
     if node.eviction.is_on():
         flags |= DENYOOM
     if node.is_replica() or node.lacks_replicas():
-        flags |= WRITE
+        flags |= WRITE | MAY_REPLICATE  # scripts may say that they write
     if node.pause.is_on():
         flags |= ANY if node.pause.everything else WRITE | MAY_REPLICATE
     if node.moving.is_on():
@@ -143,8 +143,8 @@ def _flags(session: Session, row: Row, args: list[bytes]) -> int:
     """What a command counts as; EXEC as all that it will run."""
     if row.name == b"exec" and session.transaction is not None:
         return row.flags & session.transaction.common_flags | session.transaction.flags
-    if row.name in _SCRIPTS and session.node.scripting.is_declared_pure(args):
-        return row.flags & ~MAY_REPLICATE
+    if row.name in _SCRIPTS:
+        return session.node.scripting.command_flags(args, row.flags)
     return row.flags
 
 

@@ -24,7 +24,7 @@ from node.command import (
 )
 from node.data.number import format_double
 from node.execute import answer_now, invoke
-from node.gate import MASTER_DOWN, NO_REPLICAS, OUT_OF_MEMORY, not_stored
+from node.gate import NO_REPLICAS, OUT_OF_MEMORY, not_stored
 from node.replies import READ_ONLY_REPLICA, ReplyError, Wait, forget_origin
 from node.scripting.marks import ERROR, LARGE
 from node.scripting.running import AUDIENCES, Loading, Run
@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 _NO_ARGUMENTS = ReplyError(b"ERR Please specify at least one argument for this call")
 _BAD_ARGUMENTS = ReplyError(b"ERR Command arguments must be strings or integers")
 _UNKNOWN = ReplyError(b"ERR Unknown command called from script")
+_STALE = ReplyError(b"ERR Can not execute the command on a stale replica")
 _ARITY = ReplyError(b"ERR Wrong number of args calling command from script")
 _NOT_ALLOWED = ReplyError(b"ERR This Valkey command is not allowed from script")
 _READ_ONLY = ReplyError(b"ERR Write commands are not allowed from read-only scripts.")
@@ -151,7 +152,7 @@ class Calls:
         if row.flags & NOSCRIPT and node.scripting.denies:
             raise _NOT_ALLOWED
         if node.is_stale() and not row.flags & STALE:
-            raise MASTER_DOWN
+            raise _STALE
         if run.read_only and row.flags & (WRITE | MAY_REPLICATE):
             raise _READ_ONLY
         if row.flags & WRITE:

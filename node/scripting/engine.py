@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from node.command import DENYOOM, MAY_REPLICATE, STALE, WRITE
 from node.execute import Unit, begin_unit, end_unit
 from node.replies import Encoded, ReplyError, Status
 from node.resp import RequestParser
@@ -15,7 +16,15 @@ from node.scripting.calls import Calls, guarded, sha1hex
 from node.scripting.libraries import Function, Libraries
 from node.scripting.marks import ENCODED, ENDED, ERROR, RESULT, STATUS
 from node.scripting.running import NOT_BUSY, Loading, Run, check
-from node.scripting.scripts import COMPATIBLE, NO_WRITES, Cache, Script, parse_script
+from node.scripting.scripts import (
+    ALLOW_OOM,
+    ALLOW_STALE,
+    COMPATIBLE,
+    NO_WRITES,
+    Cache,
+    Script,
+    parse_script,
+)
 from node.session import Session
 
 if TYPE_CHECKING:
@@ -101,18 +110,29 @@ class Scripting:
         run = self._begin(session, command, script.sha, script.flags, ro_command, False)
         return self._run(run, self.interpreter().run_script, script.function, key_count)
 
-    def is_declared_pure(self, args: list[bytes]) -> bool:
-        """Whether what EVAL, EVALSHA or FCALL is to run has the flag no-writes."""
+    def command_flags(self, args: list[bytes], flags: int) -> int:
+        """What EVAL, EVALSHA, FCALL or their _RO kin, which by itself has `flags`, counts as by
+        the flags that its script or function declares."""
+        declared = self._declared(args)
+        if declared is None or declared & COMPATIBLE:
+            return flags
+        flags &= ~(STALE | DENYOOM | WRITE | MAY_REPLICATE)
+        if not declared & NO_WRITES:
+            flags |= WRITE if declared & ALLOW_OOM else WRITE | DENYOOM
+        return flags | STALE if declared & ALLOW_STALE else flags
+
+    def _declared(self, args: list[bytes]) -> int | None:
+        """The flags of what is to be run; None where there is no such thing."""
         word, what = args[0].upper(), args[1]
         found: Script | Function | None
-        if word == b"EVAL":
+        if word in (b"EVAL", b"EVAL_RO"):
             try:
-                flags, _ = parse_script(what)
+                return parse_script(what)[0]
             except ReplyError:
-                return False
-            return flags & (NO_WRITES | COMPATIBLE) == NO_WRITES
-        found = self.libraries.find(what) if word == b"FCALL" else self.cache.find(what.lower())
-        return found is not None and found.flags & (NO_WRITES | COMPATIBLE) == NO_WRITES
+                return None
+        calls = word in (b"FCALL", b"FCALL_RO")
+        found = self.libraries.find(what) if calls else self.cache.find(what.lower())
+        return None if found is None else found.flags
 
     # --- functions -------------------------------------------------------------------------------
 
@@ -173,7 +193,7 @@ class Scripting:
     ) -> Run:
         if self.node.eviction.is_on():
             self.node.eviction.make_room()
-        if not (flags & COMPATIBLE or session.internal or session.from_primary):
+        if not (session.internal or session.from_primary):
             check(self.node, flags, ro_command)
         read_only = ro_command or flags & NO_WRITES != 0
         return Run(self.node, session, command, name, flags, is_function, read_only)

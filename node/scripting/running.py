@@ -166,10 +166,10 @@ class Loading:
 
 def check(node: "Node", flags: int, ro_command: bool) -> None:
     """Whether a script or function with these flags may run now; raises ReplyError."""
+    if node.is_stale() and (flags & COMPATIBLE or not flags & ALLOW_STALE):
+        raise MASTER_DOWN
     if flags & COMPATIBLE:
         return
-    if node.is_stale() and not flags & ALLOW_STALE:
-        raise MASTER_DOWN
     if node.topology.clustered and flags & NO_CLUSTER:
         raise _NO_CLUSTER
     if flags & NO_WRITES:

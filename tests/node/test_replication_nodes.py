@@ -610,3 +610,26 @@ def test_the_stream_waits_until_the_mark_has_been_seen(monkeypatch):
     assert replica.take_output(1 << 20) == b""
     node.role.primary.acknowledge(replica, 0)
     assert b"SET" in replica.take_output(1 << 20)
+
+
+WRITES_BY_FLAGS = "#!lua\nreturn 1"
+READS_BY_FLAGS = "#!lua flags=no-writes\nreturn redis.call('GET', 'a')"
+READS_STALE_DATA = "#!lua flags=no-writes,allow-stale\nreturn redis.call('GET', 'a')"
+NEEDS_NO_DATA = "#!lua flags=no-writes,allow-stale\nreturn 1"
+STALE = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+
+
+def test_a_replica_takes_scripts_at_their_word():
+    network = pair()
+    client = network.client("r")
+    refusal = str(client.call("EVAL", WRITES_BY_FLAGS, 0))
+    assert refusal == "READONLY You can't write against a read only replica."
+    assert client.call("EVAL", READS_BY_FLAGS, 0) == b"1"
+    network.unreachable.add("p")
+    network.break_link("r")
+    client.call("CONFIG", "SET", "replica-serve-stale-data", "no")
+    assert str(client.call("EVAL", WRITES_BY_FLAGS, 0)) == refusal
+    assert str(client.call("EVAL", READS_BY_FLAGS, 0)) == STALE
+    assert str(client.call("EVAL", "return 1", 0)) == STALE
+    assert "command on a stale replica" in str(client.call("EVAL", READS_STALE_DATA, 0))
+    assert client.call("EVAL", NEEDS_NO_DATA, 0) == 1
