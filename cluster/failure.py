@@ -119,7 +119,9 @@ class Failure:
         if not node.suspected:
             return
         view = self.desk.view
-        if self.report_count(node) + view.myself.is_voter < view.quorum:
+        needed = view.quorum - view.myself.is_voter
+        # Most news of a suspicion are not yet enough, whether old reports among them count or not.
+        if len(node.fail_reports) < needed or self.report_count(node) < needed:
             return
         self.desk.log("notice", f"Marking node {node.label} as failing (quorum reached).")
         self.fail(node, "quorum")

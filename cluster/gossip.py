@@ -411,14 +411,18 @@ class Gossip:
 
     def tick(self) -> None:
         """Reopen links, drop handshakes that came to nothing, ping, and notice silence."""
-        for node in list(self.desk.view.others()):
-            if node.in_handshake and self._timed_out(node.created):
+        myself = self.desk.myself
+        for node in list(self.desk.view.order):
+            if node is myself:
+                continue
+            if node.flags & HANDSHAKE and self._timed_out(node.created):
                 self.desk.log("warning", f"Clusterbus handshake timeout {node.ip}:{node.bus_port}")
                 self.remove(node)
-            else:
+                continue
+            if node.link is None or node.inbound is None:
                 self._keep_link(node)
-                if not node.in_handshake and node.has_address:
-                    self._keep_touch(node)
+            if not node.flags & (HANDSHAKE | NOADDR) and node.ip:
+                self._keep_touch(node)
         self._ping_one_of_few()
 
     def _handshake_timeout(self) -> int:
@@ -443,18 +447,16 @@ class Gossip:
 
     def _keep_touch(self, node: Node) -> None:
         now, timeout = self.desk.now, self.desk.options.node_timeout
+        if not node.ping_sent:
+            if now - node.pong_received > timeout // 4 and node.connected:
+                self.speaker.ping(node.link)
+            return
         link = node.link
-        if (
-            link is not None
-            and now - link.created > timeout
-            and node.ping_sent
-            and now - max(node.ping_sent, node.data_received) > timeout // 2
-        ):
+        silent = now - max(node.ping_sent, node.data_received)
+        if link is not None and now - link.created > timeout and silent > timeout // 2:
             self.close(link)
         # A ping may get lost: while others of its node's messages come, it is repeated.
-        is_lost = node.ping_sent and now - node.pinged > timeout // 2
-        is_idle = not node.ping_sent and now - node.pong_received > timeout // 4
-        if node.connected and (is_lost or is_idle):
+        if node.connected and now - node.pinged > timeout // 2:
             self.speaker.ping(node.link)
         self.failure.check_silence(node)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cluster.slots import members
+from cluster.slots import members, slot_set
 from cluster.view import View
 from node.data.keyspace import Database
 from node.execute import execute
@@ -39,8 +39,10 @@ def _delete(session: Session, db: Database, keys: list[bytes]) -> None:
 
 def held_slots(node: Node) -> int:
     """The slots of which there are keys here."""
-    return sum(
-        1 << slot
-        for slot in range(len(node.keyspace[0].parts))
-        if any(db.parts[slot] for db in node.keyspace.databases if db.size)
+    return slot_set(
+        slot
+        for db in node.keyspace.databases
+        if db.size
+        for slot, keys in enumerate(db.parts)
+        if keys
     )
