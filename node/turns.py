@@ -176,6 +176,8 @@ class Turns:
         """Send what was made outside the turns of those who get it."""
         while self._flagged:
             flagged, self._flagged = self._flagged, []
+            for session in flagged:
+                session.flagged = False  # also where there turns out to be nothing to send
             self._write([c for s in flagged if (c := self._by_session.get(s.id)) is not None])
 
     def _resume(self) -> None:

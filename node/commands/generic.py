@@ -395,9 +395,12 @@ def object_encoding(session: Session, args: list[bytes]) -> bytes | None:
     """How the value at a key is encoded."""
     db, key = session.db, args[2]
     value = db.peek(key)
-    if _is_string(value):
-        return string.encoding(value, key)
-    return None if value is None else value.encoding()
+    return None if value is None else encoding_of(key, value)
+
+
+def encoding_of(key: bytes, value: Any) -> bytes:
+    """What OBJECT ENCODING says of a value at this key."""
+    return string.encoding(value, key) if _is_string(value) else value.encoding()
 
 
 @command(

@@ -144,9 +144,17 @@ class Calls:
 
     def _admit(self, row: Row, args: list[bytes]) -> Row:
         """The row of a command that needs a second look; raises ReplyError."""
+        row = find_row(self.node.rows, args)
+        try:
+            self._may_run(row, args)
+        except ReplyError:
+            row.rejected += 1
+            raise
+        return row
+
+    def _may_run(self, row: Row, args: list[bytes]) -> None:
         node, run = self.node, self.run
         assert isinstance(run, Run)
-        row = find_row(node.rows, args)
         if not row.low <= len(args) <= row.high:
             raise _ARITY
         if row.flags & NOSCRIPT and node.scripting.denies:
@@ -161,7 +169,6 @@ class Calls:
             raise OUT_OF_MEMORY
         if node.topology.clustered:
             self._is_here(row, args)
-        return row
 
     def _may_write(self) -> None:
         node = self.node

@@ -47,7 +47,7 @@ def test_a_copy_is_used_until_the_server_says_that_it_is_stale(server: Any) -> N
 
 def test_expiry_makes_copies_stale(server: Any) -> None:
     with cached(server) as reader, redis.Redis(port=server.port) as writer:
-        writer.set("a", "1", px=30)
+        writer.set("a", "1", px=1000)
         assert reader.get("a") == b"1"
         wait_until(lambda: reader.get("a") is None, "the news of its end")
 

@@ -111,6 +111,23 @@ def test_asking_for_it_and_against_it(company: Company) -> None:
     """)
 
 
+def test_what_scripts_read_and_write(company: Company) -> None:
+    company.tell("""
+        reader: CLIENT TRACKING ON
+        reader: EVAL return(redis.call("MGET",KEYS[1],KEYS[2])) 2 a b
+        writer: EVAL return(redis.call("SET",KEYS[1],1)) 1 a
+        writer: SET b 2
+        reader: EVAL_RO return(redis.call("GET",KEYS[1])) 1 a; PING
+        reader: EVAL return(redis.call("SET",KEYS[1],2)) 1 a; PING
+        writer: EVAL return(redis.call("SET",KEYS[1],3)) 1 a
+        reader: MULTI; EVAL return(redis.call("GET",KEYS[1])) 1 c; EXEC
+        writer: SET c 1
+        reader: CLIENT TRACKING OFF; CLIENT TRACKING ON BCAST PREFIX x
+        writer: EVAL return(redis.call("MSET",KEYS[1],1,KEYS[2],2)) 2 x1 x2
+        reader: EVAL return(redis.call("SET",KEYS[1],2)) 1 x3; PING
+    """)
+
+
 def test_broadcasting(company: Company) -> None:
     company.join("other", 3)
     company.tell("""
