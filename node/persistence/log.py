@@ -126,12 +126,14 @@ class Log:
 
     def shorten(self, mark: int, requests: list[list[bytes]], chunk: bytes) -> None:
         """Log the very bytes that requests were parsed from, if every one of them has been logged
-        since `mark` as it came and nothing else has."""
+        since `mark` as it came, for the same readers, and nothing else has."""
         records = self._pending[mark:]
-        if len(records) == len(requests) and all(
-            record[0] is args for record, args in zip(records, requests, strict=True)
-        ):
-            self._pending[mark:] = [(chunk, BOTH)]
+        if not records or len(records) != len(requests):
+            return
+        audience = records[0][1]
+        # Most are the very same objects, which makes comparing them fast.
+        if [record for record, whom in records if whom == audience] == requests:
+            self._pending[mark:] = [(chunk, audience)]
 
     def flush(self) -> int:
         """Encode what is pending; the offset after it."""

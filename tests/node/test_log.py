@@ -83,6 +83,29 @@ def test_a_follower_passes_on_its_primarys_bytes_and_files_its_own_writes():
     assert read(log, cursor) == "SELECT 2; SET c 3"
 
 
+def test_the_bytes_that_came_are_logged_for_those_whom_they_concern():
+    log = Log()
+    log.open_aof()
+    cursor = log.open_cursor()
+    log.select(0)
+    chunk = b"SET a 1\r\nPUBLISH c m\r\n"  # as it came, which was not in the usual form
+    for audience in (BOTH, REPLICAS, AOF):
+        for second in (BOTH, REPLICAS):
+            requests = [[b"SET", b"a", b"1"], [b"PUBLISH", b"c", b"m"]]
+            mark = log.mark()
+            log.append(0, requests[:1], audience)
+            log.append(0, requests[1:], second)
+            log.shorten(mark, requests, chunk)
+            log.flush()
+            replicas, file = log.read(cursor, 1 << 20), b"".join(log.aof or ())
+            log.aof = []
+            assert (chunk in replicas, chunk in file) == (
+                audience == second,
+                audience == second == BOTH,
+            )
+            assert (b"PUBLISH" in file) == (second == BOTH)
+
+
 def test_a_follower_without_a_file_encodes_nothing_of_its_own():
     log = Log()
     log.keep_backlog(1 << 20)
