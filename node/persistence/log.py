@@ -286,8 +286,9 @@ def _select(db: int) -> list[bytes]:
 
 
 def _encode(records: list[tuple[Record, int]], audience: int) -> bytes:
-    return b"".join(
+    parts = [
         record if type(record) is bytes else encode_request(record)  # type: ignore[arg-type]
         for record, whom in records
         if whom & audience
-    )
+    ]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
