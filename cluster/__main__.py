@@ -13,19 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cluster.commandline import OPERATIONS, access_options, check_cluster, reported_errors
+
 if TYPE_CHECKING:
     from cluster.launcher import Fleet, Plan
     from cluster.processes import Spawner
     from cluster.status import Row
 
 REFRESH = 0.5
-
-
-class Failure(click.ClickException):
-    """A clear word on stderr, and exit status 1."""
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"slotfleet: {self.message}", err=True)
 
 
 def directory_option(command: Callable[..., None]) -> Callable[..., None]:
@@ -84,21 +79,6 @@ def up(
             show(fleet)
         else:
             attend(fleet)
-
-
-class reported_errors:
-    """What an operator can mend is said in a line; anything else is a traceback."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from cluster.processes import OperatorError
-
-        if isinstance(error, OperatorError):
-            raise Failure(str(error)) from error
-        if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt):
-            raise click.Abort from error
 
 
 def spawner_of(plan: "Plan") -> "Spawner":
@@ -313,19 +293,27 @@ def kill_primary(
 
 
 @main.command()
-@click.argument("target", metavar="FILE|DIR")
+@click.argument("target", metavar="FILE|DIR|HOST:PORT")
 @click.option("--databases", default=16, show_default=True, help="As many as the node would have.")
-def check(target: str, databases: int) -> None:
-    """Tell what a node's files hold, and up to where they are whole.
+@access_options
+def check(target: str, databases: int, user: str | None, password: str | None) -> None:
+    """Tell what a node's files hold, and up to where they are whole; or how a cluster is.
 
     FILE is an RDB, an append-only file, its manifest, or a nodes.conf; DIR an append-only file's
     directory or a node's. Exit status 0 if all is valid, 1 if not. The files are read whole into
     memory, as a node does, and are not changed.
+
+    HOST:PORT is any node of a cluster of any server. All its nodes are asked; exit status 1 if a
+    slot is served by nobody or by several, or open, if keys are where they are not looked for, if
+    nodes disagree or can't be reached. `slotfleet fix` mends what can be mended.
     """
+    path = Path(target)
+    if not path.exists() and target.rpartition(":")[2].isdigit():
+        with reported_errors():
+            sys.exit(not check_cluster(target, user, password))
     from cluster import filecheck
 
     with reported_errors():
-        path = Path(target)
         if not path.exists():
             raise filecheck.OperatorError(f"there is no {target}")
         found = filecheck.check(path, databases)
@@ -369,6 +357,10 @@ def existing(directory: Path) -> "Fleet":
     if fleet is None:
         raise LauncherError(f"no cluster in {directory}")
     return fleet
+
+
+for operation in OPERATIONS:
+    main.add_command(operation)
 
 
 if __name__ == "__main__":

@@ -24,23 +24,39 @@ class NodeLine:
     """What a line of CLUSTER NODES says of one node. https://valkey.io/commands/cluster-nodes/"""
 
     id: str
+    host: str
     port: int
     flags: frozenset[str]
     primary_id: str | None
+    epoch: int
     linked: bool
     slots: str
+    marks: Sequence[str] = ()
 
     @classmethod
     def parse(cls, line: str) -> "NodeLine":
-        id, place, flags, primary, _, _, _, link, *slots = line.split()
-        port = int(place.partition("@")[0].rpartition(":")[2])
-        primary_id = None if primary == "-" else primary
-        served = " ".join(word for word in slots if not word.startswith("["))
-        return cls(id, port, frozenset(flags.split(",")), primary_id, link == "connected", served)
+        id, place, flags, primary, _, _, epoch, link, *words = line.split()
+        host, _, port = place.partition(",")[0].partition("@")[0].rpartition(":")
+        return cls(
+            id,
+            host,
+            int(port),
+            frozenset(flags.split(",")),
+            None if primary == "-" else primary,
+            int(epoch),
+            link == "connected",
+            " ".join(word for word in words if not word.startswith("[")),
+            [word.strip("[]") for word in words if word.startswith("[")],
+        )
 
     @property
     def is_primary(self) -> bool:
         return "master" in self.flags
+
+    def on_the_move(self, arrow: str) -> dict[int, str]:
+        """Slots that go to a node, for the arrow `->-`, or come from one, for `-<-`: its id."""
+        pairs = (mark.split(arrow) for mark in self.marks if arrow in mark)
+        return {int(slot): node_id for slot, node_id in pairs}
 
 
 def parse_nodes(reply: bytes) -> list[NodeLine]:

@@ -62,9 +62,12 @@ class Connection:
     _reader: hiredis.Reader = attrs.field(factory=hiredis.Reader)
 
     @classmethod
-    async def open(cls, address: Address, password: str | None = None) -> Self:
+    async def open(
+        cls, address: Address, password: str | None = None, user: str | None = None
+    ) -> Self:
         """Connect to (host, port). Raises OSError, and ReplyError for a wrong password."""
-        socket = trio.socket.socket()
+        family = trio.socket.AF_INET6 if ":" in address[0] else trio.socket.AF_INET
+        socket = trio.socket.socket(family)
         try:
             socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
             await socket.connect(address)
@@ -73,7 +76,8 @@ class Connection:
             raise
         connection = cls(address, socket)
         if password is not None:
-            await connection.call("AUTH", password)
+            who = [password] if user is None else [user, password]
+            await connection.call("AUTH", *who)
         return connection
 
     @property

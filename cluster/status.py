@@ -91,8 +91,12 @@ def _state(view: View) -> str:
 
 def plain(rows: Sequence[Row]) -> str:
     """The rows as lines of aligned words."""
-    lines = [list(COLUMNS), *(row.cells() for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    return aligned([list(COLUMNS), *(row.cells() for row in rows)])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of as many words each, in columns."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines

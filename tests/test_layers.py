@@ -30,7 +30,8 @@ ROWS = {
     7: "node.node",
     8: "node.process node.turns node.streams node.replication.links node.replication.source "
     "node.child node.children node.server node.__main__",
-    9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk",
+    9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk "
+    "cluster.plan cluster.diagnosis",
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
     "cluster.assignment "
     "cluster.slotmigration cluster.slotmigration.jobs cluster.nodesfile cluster.core",
@@ -40,7 +41,8 @@ ROWS = {
     12: "cluster.simulation cluster.simulation.* cluster.checks",
     13: "cluster.configfile cluster.bus cluster.server cluster.client cluster.processes "
     "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer "
-    "cluster.report cluster.drill cluster.filecheck cluster.restore cluster.__main__",
+    "cluster.report cluster.drill cluster.filecheck cluster.restore cluster.census "
+    "cluster.operations cluster.manage cluster.commandline cluster.__main__",
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names.split()}
 
