@@ -30,13 +30,15 @@ _MINUTE_MS = 60_000
 
 @attrs.define(eq=False)
 class Eviction:
-    """is_full: the last look found more than maxmemory, and nothing that may go.
+    """is_full: the last look found more than maxmemory, and nothing that may go. is_over: there has
+    come to be more than that, and whatever comes next has to wait until keys have gone.
 
     evicted: keys that went so far.
     """
 
     node: "Node"
     is_full: bool = False
+    is_over: bool = False
     evicted: int = 0
     _follows: bool = False
     _base: int = 0
@@ -73,7 +75,7 @@ class Eviction:
             self._base = max(self.node.host.memory() - self._total, 0)
         elif self._follows and not limited:
             keyspace.ignore(self._changed)
-            self.is_full = False
+            self.is_full = self.is_over = False
         self._follows = limited
         self.node.refresh_gate()
 
@@ -100,6 +102,10 @@ class Eviction:
         before = sizes.pop(key, 0)
         after = self._size(db, key)
         self._total += after - before
+        if after > before and not self.is_over:
+            self.is_over = self._base + self._total > self.node.config.maxmemory
+            if self.is_over:
+                self.node.refresh_gate()
         if after:
             sizes[key] = after
         else:
@@ -128,6 +134,9 @@ class Eviction:
             if clock.monotonic_ms() > until_ms:
                 break
         self.is_full = False
+        if self.is_over:
+            self.is_over = False
+            self.node.refresh_gate()
         return True
 
     def _evict(self, db: Database, key: bytes) -> None:

@@ -79,7 +79,7 @@ def node_gate(node: "Node") -> int:
     if not_stored(node) is not None:
         flags |= ANY  # PING too
     if node.eviction.is_on():
-        flags |= DENYOOM
+        flags |= ANY if node.eviction.is_over else DENYOOM
     if node.is_replica() or node.lacks_replicas():
         flags |= WRITE | MAY_REPLICATE  # scripts may say that they write
     if node.pause.is_on():
@@ -175,7 +175,13 @@ def abort(session: Session, error: ReplyError) -> ReplyError:
 def _room(node: "Node", session: Session, row: Row, flags: int) -> None:
     """What needs memory is not to run where there is none; a transaction's queue needs some."""
     queues = session.transaction is not None and row.name not in _ENDS_TRANSACTION
-    if not node.eviction.make_room() and (flags & DENYOOM or queues):
+    pubsub = node.pubsub
+    current, pubsub.current = pubsub.current, None  # who asks hears of it before the reply
+    try:
+        has_room = node.eviction.make_room()
+    finally:
+        pubsub.current = current
+    if not has_room and (flags & DENYOOM or queues):
         raise OUT_OF_MEMORY
 
 

@@ -173,3 +173,16 @@ def test_tells_log_and_listeners(local, client):
     assert listener.next() == [b"message", b"__keyevent@0__:evicted", b"k0"]
     local.node.log.flush()
     assert b"UNLINK\r\n$2\r\nk0" in local.node.log.read(cursor, 1 << 20)
+
+
+def test_keys_go_before_whatever_comes_next(local, client):
+    client.call("SETEX", "volatile", "10000", "x")
+    limit(local, 10_000, "volatile-random")
+    client.call("HELLO", 3)
+    client.call("CLIENT", "TRACKING", "ON")
+    client.call("GET", "volatile")
+    client.call("SETBIT", "large", 1_600_000, 0)
+    said = client.raw(b"DBSIZE\r\n")
+    assert said.startswith(b">2\r\n$10\r\ninvalidate") and said.endswith(b"volatile\r\n:1\r\n")
+    client.call("DEL", "large")
+    assert client.call("SET", "a", "1") == b"OK"
