@@ -30,6 +30,7 @@ _COMPRESS_FROM = 21  # shorter strings gain nothing
 _NODE_BYTES = 8192
 _NINE = ord("9")  # no integer's text begins with a greater byte
 _EXACT = 1 << 53  # integers below are doubles
+_SMALL_SCORES = {float(number): listpack.integer_entry(number) for number in range(128)}
 
 
 def length(number: int) -> bytes:
@@ -140,7 +141,7 @@ def _encode_zset(value: ZSet, compress: bool) -> tuple[int, bytes]:
         # From the highest to the lowest, which is the order that real servers load fastest.
         body = [string(member, compress) + _DOUBLE(score) for score, member in reversed(ordered)]
         return codes.ZSET_2, length(len(body)) + b"".join(body)
-    scores = [_score_entry(score) for score, _ in ordered]
+    scores = [_SMALL_SCORES.get(score) or _score_entry(score) for score, _ in ordered]
     members = [listpack.entry(member) for _, member in ordered]
     parts = [entry for pair in zip(members, scores, strict=True) for entry in pair]
     return codes.ZSET_LISTPACK, string(listpack.enclose(parts, len(parts)), compress)
