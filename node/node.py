@@ -158,6 +158,7 @@ class Node:
         self.config.on_change("proto-max-bulk-len", self._change_bulk_max)
         self.config.on_change("notify-keyspace-events", self.notifications.configure)
         self.notifications.configure(self.config)
+        self.config.on_change("tracking-table-max-keys", lambda _: self.tracking.bound())
         self.config.on_change("import-mode", lambda _: self.role.refresh_expiry())
         self.config.on_change("hz", lambda _: self.on_deadline())
         self.eviction.configure()
@@ -363,11 +364,6 @@ class Node:
     def deleting_word(self) -> bytes:
         """How the log says that a key has expired, as lazyfree-lazy-expire asks for it."""
         return b"UNLINK" if self.config.lazyfree_lazy_expire else b"DEL"
-
-    def has_peers(self) -> bool:
-        """Whether other nodes depend on this one's prompt attention."""
-        role = self.role
-        return role.link is not None or bool(role.primary.replicas) or self.topology.has_peers()
 
     def has_child(self) -> bool:
         """Whether work on the data of one moment is under way in the background."""

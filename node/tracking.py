@@ -137,7 +137,7 @@ class Tracking:
             if session.id not in readers:
                 readers[session.id] = None
                 self.items += 1
-        self._bound()
+        self.bound()
 
     def command_over(self, session: Session, name: bytes) -> None:
         """A tracked client has got its reply: what it asked by CLIENT CACHING holds for a command,
@@ -145,7 +145,8 @@ class Tracking:
         if session.transaction is None and name.lower() != b"client":
             session.tracked.asked = False
 
-    def _bound(self) -> None:
+    def bound(self) -> None:
+        """Forget what is too much by tracking-table-max-keys, as if it had changed."""
         most = self.node.config.tracking_table_max_keys
         while most and len(self.readers) > most:
             key, readers = self.readers.popitem(last=False)

@@ -259,3 +259,16 @@ def test_client_list_tells_who_is_tracked(local: Local) -> None:
     reader.call("RESET")
     assert b" flags=N " in reader.call("CLIENT", "INFO")
     assert b" redir=-1 " in reader.call("CLIENT", "INFO")
+
+
+def test_a_smaller_table_forgets_at_once() -> None:
+    local = local_node()
+    reader = local.client()
+    reader.call("HELLO", 3)
+    reader.call("CLIENT", "TRACKING", "ON")
+    reader.call("MGET", "a", "b", "c")
+    assert local.client().call("CONFIG", "SET", "tracking-table-max-keys", 1) == b"OK"
+    told = [reader.next(), reader.next(), reader.next()]
+    assert [b"invalidate" in message if message else False for message in told] == [True] * 2 + [
+        False
+    ]
