@@ -13,7 +13,7 @@ import attrs
 
 from cluster.slotmigration import jobs
 from cluster.slotmigration.jobs import Job, JobFailure
-from cluster.slotmigration.snapshot import SlotSnapshot
+from cluster.slotmigration.snapshot import AHEAD_MAX, SlotSnapshot
 from cluster.slotmigration.tail import Tail
 from node.pause import FAILOVER, MIGRATION
 from node.resp import RequestParser, encode_request
@@ -195,8 +195,8 @@ class Export:
 
     def is_overrun(self) -> bool:
         """Whether the target takes so little that this node would run out of memory."""
-        limit = self.migrations.node.config.client_output_buffer_limit.replica
-        return bool(limit.hard_bytes) and self.queued > limit.hard_bytes + 2 * LINE_MAX
+        most = self.migrations.node.config.client_output_buffer_limit.replica.hard_bytes
+        return most > 0 and self.queued > max(most, 2 * AHEAD_MAX)
 
     # --- the end ---------------------------------------------------------------------------------
 

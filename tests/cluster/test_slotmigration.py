@@ -153,6 +153,22 @@ def test_a_killed_side_leaves_the_slots_on_one_side(victim, wait_s, company):
     wait_until(lambda: survivor.call("DBSIZE") == MANY * it_has_them, "all or nothing")
 
 
+@pytest.mark.parametrize("kind", ["our", "valkey"])
+def test_a_target_that_wants_a_password(kind, company):
+    moving = company("our", kind)
+    source, target = moving.nodes
+    fill(source, 10, 9)
+    target.call("CONFIG", "SET", "requirepass", "secret")
+    for password, outcome in (("wrong", "failed"), ("", "failed"), ("secret", "success")):
+        assert source.call("CONFIG", "SET", "masterauth", password) == b"OK"
+        assert moving.migrate(0, 0, 9) == b"OK"
+        assert moving.outcome(0) == outcome
+    said = [job["message"] for job in migrations(source)]
+    assert said[2].startswith("Failed to AUTH to target node: -WRONGPASS")
+    assert said[1].startswith("Received error during handshake to target: -NOAUTH")
+    assert owned(source, moving.ids[1], *range(10))
+
+
 REFUSED = """
 CLUSTER MIGRATESLOTS
 CLUSTER MIGRATESLOTS SLOTSRANGE 1 2
