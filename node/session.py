@@ -80,7 +80,8 @@ class Session:
     import_source: bool = False  # CLIENT IMPORT-SOURCE: it sees keys whose time has come
     internal: bool = False  # expiry, loading: not a client at all
     from_primary: bool = False  # the primary's stream, which is logged as it came
-    imports: bool = False  # it is another node that moves slots here
+    # Of another node that moves slots here: raises ReplyError at what it must not say.
+    imports: Callable[[Any, list[bytes]], None] | None = None
     on_error: Callable[[ReplyError], None] | None = None  # who gets no replies has failed
     carrier: Any = None  # of its bytes, where that is a stream and no socket: see node.streams
     replica: Any = None  # node.replication.primary.Replica once it said REPLCONF or PSYNC
@@ -136,6 +137,11 @@ class Session:
     def unsent(self) -> int:
         """Bytes of output that the client has not taken."""
         return self.output_size + sum(map(len, self.output))
+
+    def commands_run(self) -> int:
+        """How many of the client's commands have been answered, or will not be."""
+        is_current = self.node.pubsub.current is self or self.waiting is not None
+        return self.commands - is_current - len(self.requests)
 
     def held(self) -> int:
         """Bytes kept of input that has not run."""

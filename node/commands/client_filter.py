@@ -69,7 +69,7 @@ def describe(session: Session) -> bytes:
         "lib-ver": session.library_version.decode(),
         "tot-net-in": session.bytes_in,
         "tot-net-out": session.bytes_out,
-        "tot-cmds": session.commands - (session.node.pubsub.current is session),
+        "tot-cmds": session.commands_run(),
     }
     return " ".join(f"{name}={value}" for name, value in fields.items()).encode()
 
@@ -82,7 +82,7 @@ def flags(session: Session) -> bytes:
         (b"O", session.id in session.node.observe.monitors),
         (b"S", session.kind == REPLICA),
         (b"M", session.kind == PRIMARY),
-        (b"i", session.imports),
+        (b"i", session.imports is not None),
         (b"P", session.kind == PUBSUB),
         (b"x", session.transaction is not None),
         (b"b", session.waiting is not None),
