@@ -93,6 +93,8 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
     """Ask everything. Returns None if the command may run, or what to answer instead; raises
     ReplyError."""
     row.check_arity(args)
+    if session.imports is not None:
+        session.imports(row, args)
     if session.internal or session.from_primary:
         return _queue(session, row, args)
     if not session.authenticated and not row.flags & NO_AUTH:

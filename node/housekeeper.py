@@ -65,7 +65,7 @@ class Housekeeper:
 
     def _close_idle(self, session: Session) -> None:
         """Those who wait, listen or replicate are idle by nature."""
-        if session.imports or session.replica is not None:
+        if session.imports is not None or session.replica is not None:
             return
         if session.kind == NORMAL and session.waiting is None:
             _log.info("Closing idle client")

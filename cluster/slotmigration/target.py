@@ -11,12 +11,16 @@ import attrs
 from cluster.slotmigration import jobs
 from cluster.slotmigration.jobs import Job, JobFailure
 from cluster.slotmigration.source import word
+from cluster.slots import key_slot
+from node.command import MAY_REPLICATE, WRITE, Row
 from node.replies import ReplyError
 from node.session import REPLY_OFF, Session, session_gate
 
 if TYPE_CHECKING:
     from cluster.slotmigration.migrations import Migrations
 
+NOT_ABOUT_SLOTS = ReplyError(b"ERR A source may only write to the slots that it moves")
+_SAYS = frozenset((b"select", b"cluster|syncslots", b"ping"))
 REPLICAS_MS = 2000  # how long the target's replicas may take to have everything
 CLOSED = (
     "Connection lost to source. Check CLUSTER GETSLOTMIGRATIONS on the source node for more "
@@ -39,7 +43,8 @@ class Import:
         """From here on the client is the source."""
         session = self.session
         session.push_encoded(b"+OK\r\n")
-        session.internal = session.imports = True
+        session.internal = True
+        session.imports = self._admit
         session.db = self.migrations.node.keyspace[0]
         session.reply_mode = REPLY_OFF
         session.gate = session_gate(session)
@@ -56,6 +61,16 @@ class Import:
         session.on_close = session.on_error = None
         if not session.dropped:
             session.drop()
+
+    def _admit(self, row: Row, args: list[bytes]) -> None:
+        """No gate stands before a source, so it may do no more than it has to."""
+        if row.name in _SAYS:
+            return
+        keys = [args[1]] if row.single_key else [args[i] for i in row.key_indices(args)]
+        foreign = any(not self.job.slots >> key_slot(key) & 1 for key in keys)
+        changes = row.flags & (WRITE | MAY_REPLICATE) and row.group != "scripting"
+        if not changes or not keys or foreign:
+            raise NOT_ABOUT_SLOTS
 
     def _on_error(self, error: ReplyError) -> None:
         text = error.text.decode("latin-1")

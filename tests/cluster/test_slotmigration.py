@@ -302,6 +302,17 @@ def test_a_target_without_memory_gives_up(company, connect):
     assert int(info(target, "memory")["used_memory"]) < used + 2_000_000
 
 
+@pytest.mark.parametrize("command", ["SET {other} 1", "GET {own}", "FLUSHALL", "SET {own} 1 XX Y"])
+def test_a_source_may_not_do_anything_else(command, company, connect):
+    moving = company("our", "our")
+    source, tag = receiving(moving, connect)
+    other = next(tags(1, HALF, 16383))
+    words = command.format(own=f"{{{tag}}}", other=f"{{{other}}}").split()
+    source.sock.sendall(pack(*words))
+    wait_until(lambda: state_of(moving.nodes[1]) == "failed", "that ends it")
+    assert moving.nodes[1].call("DBSIZE") == 0
+
+
 def info(server: ServerProcess, section: str) -> dict[str, str]:
     lines = server.call("INFO", section).decode().splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
