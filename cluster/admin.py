@@ -131,6 +131,7 @@ class Formation:
     addresses: Sequence[Address]
     shards: int
     password: str | None = None
+    user: str | None = None
     alive: Callable[[], None] = lambda: None
     _connections: list[Connection] = attrs.field(factory=list)
     _ids: dict[int, bytes] = attrs.field(factory=dict)
@@ -177,15 +178,20 @@ class Formation:
         await self._each(partial(self._wait_node, self._is_formed), self._connections)
 
     async def _share_out(self, connection: Connection) -> None:
-        """A primary's slots, and an epoch of its own, which it takes only while it is alone."""
+        """A primary's slots, and an epoch of its own, which it takes only while it is alone.
+
+        What a forming that was broken off has done already is left so.
+        """
         index = self._connections.index(connection)
         if index < self.shards:
             first, last = shard_slots(self.shards)[index]
-            await _demand(
-                connection,
-                ("CLUSTER", "ADDSLOTSRANGE", first, last),
-                ("CLUSTER", "SET-CONFIG-EPOCH", index + 1),
-            )
+            [nodes] = await _demand(connection, ("CLUSTER", "NODES"))
+            known = parse_nodes(nodes)
+            me = next(line for line in known if "myself" in line.flags)
+            if not me.slots:
+                await _demand(connection, ("CLUSTER", "ADDSLOTSRANGE", first, last))
+            if not me.epoch and len(known) == 1:
+                await _demand(connection, ("CLUSTER", "SET-CONFIG-EPOCH", index + 1))
             [self._ids[index]] = await _demand(connection, ("CLUSTER", "MYID"))
 
     async def _meet_again(self) -> None:
@@ -199,7 +205,7 @@ class Formation:
         """Connect as soon as the node listens."""
         while True:
             try:
-                return await Connection.open(address, self.password)
+                return await Connection.open(address, self.password, self.user)
             except ConnectionRefusedError:
                 self.alive()
                 await trio.sleep(POLL)

@@ -98,7 +98,7 @@ class Told:
 async def take_census(access: Access, seed: Address) -> Census:
     """Ask the node at `seed`, and all that it knows. Raises CensusFailed."""
     try:
-        told = {seed: await _ask(access, seed)}
+        told = {seed: await ask(access, seed)}
     except SETBACKS as error:
         reason = str(error) or "no answer in time"
         raise CensusFailed(f"{seed[0]}:{seed[1]}: {reason}") from error
@@ -129,10 +129,11 @@ def _known(told: Iterable[Told]) -> dict[str, Address]:
 
 async def _try_to_ask(access: Access, address: Address, told: dict[Address, Told]) -> None:
     with suppress(*SETBACKS):
-        told[address] = await _ask(access, address)
+        told[address] = await ask(access, address)
 
 
-async def _ask(access: Access, address: Address) -> Told:
+async def ask(access: Access, address: Address) -> Told:
+    """What one node says. Raises as `Access.pipeline` does, and ReplyError."""
     nodes, command, keyspace = await access.pipeline(
         address,
         [

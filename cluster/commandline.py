@@ -212,4 +212,76 @@ def fix(address: str, with_unreachable_primaries: bool, **options: Any) -> None:
         sys.exit(not fix(request_of(address, options), with_unreachable_primaries))
 
 
-OPERATIONS: Sequence[click.Command] = (reshard, rebalance, fix)
+@click.command("add-node")
+@click.argument("new", metavar="NEW_HOST:PORT")
+@click.argument("address", metavar=ADDRESS)
+@click.option("--replica", is_flag=True, help="As a replica of who has fewest.")
+@click.option("--replica-of", metavar="NODE", help="As a replica of this primary.")
+@plan_options
+@access_options
+def add_node(new: str, address: str, replica: bool, replica_of: str | None, **options: Any) -> None:
+    """Take an empty node into the cluster of the node at HOST:PORT.
+
+    Without --replica it is a primary without slots, which `slotfleet rebalance
+    --use-empty-primaries` gives its share.
+    """
+    from cluster.manage import add_node, parse_address
+
+    with reported_errors():
+        primary = replica_of or ("" if replica else None)
+        sys.exit(not add_node(request_of(address, options), parse_address(new), primary))
+
+
+@click.command("del-node")
+@click.argument("address", metavar=ADDRESS)
+@click.argument("node", metavar="NODE")
+@move_options
+@plan_options
+@access_options
+def del_node(address: str, node: str, **options: Any) -> None:
+    """Let a node go: its slots and its replicas go to others first, then all forget it."""
+    from cluster.manage import del_node
+
+    with reported_errors():
+        sys.exit(not del_node(request_of(address, options), node))
+
+
+@click.command()
+@click.argument("address", metavar=ADDRESS)
+@click.argument("node", metavar="NODE")
+@click.option("--force", "how", flag_value="FORCE", help="Without its primary.")
+@click.option("--takeover", "how", flag_value="TAKEOVER", help="Without anybody's vote, too.")
+@plan_options
+@access_options
+def failover(address: str, node: str, how: str | None, **options: Any) -> None:
+    """Make a replica the primary, without losing a write.
+
+    NODE is the replica, or a primary whose best replica is to take its place.
+    """
+    from cluster.manage import failover
+
+    with reported_errors():
+        sys.exit(not failover(request_of(address, options), node, how or ""))
+
+
+@click.command()
+@click.argument("addresses", metavar="HOST:PORT...", nargs=-1, required=True)
+@click.option("--replicas", default=0, show_default=True, help="Of each primary.")
+@plan_options
+@access_options
+def create(addresses: tuple[str, ...], replicas: int, **options: Any) -> None:
+    """Form a cluster of empty nodes that run already, on hosts of any number.
+
+    Primaries are spread over the hosts, and replicas are elsewhere than their primary.
+    """
+    from cluster.manage import create, parse_address
+
+    with reported_errors():
+        places = [parse_address(address) for address in addresses]
+        sys.exit(not create(request_of(addresses[0], options), places, replicas))
+
+
+OPERATIONS: Sequence[click.Command] = (
+    *(create, add_node, del_node),
+    *(reshard, rebalance, failover, fix),
+)

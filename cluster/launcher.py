@@ -145,7 +145,7 @@ class Fleet:
     def formation(self) -> Formation:
         """The forming of this cluster, which gives up when a node ends."""
         plan = self.plan
-        return Formation(plan.addresses, plan.shards, plan.password, self.raise_for_dead)
+        return Formation(plan.addresses, plan.shards, plan.password, alive=self.raise_for_dead)
 
     async def become_ready(self) -> None:
         """Form the cluster, or wait until the one that formed before is whole again.

@@ -8,22 +8,47 @@ import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import attrs
 import click
 import trio
 
-from cluster.census import Access, settled_census
+from cluster.admin import Formation, shard_slots
+from cluster.census import Access, Told, settled_census
 from cluster.diagnosis import CARRIED_ON, UNREACHABLE, findings, mends
+from cluster.membership import (
+    best_replica,
+    check_newcomer,
+    fail_over,
+    follow,
+    forget,
+    join,
+    reset,
+    told_by,
+)
 from cluster.operations import Interrupted, Operations, Settings
-from cluster.plan import Address, Census, Member, Move, PlanError, Step, after_all, union
+from cluster.plan import (
+    Address,
+    Census,
+    Member,
+    Move,
+    PlanError,
+    Step,
+    after_all,
+    arrange,
+    empty,
+    fewest_replicas,
+    union,
+)
 from cluster.processes import OperatorError
 from cluster.slots import parse_range, to_text
 from cluster.status import aligned
 
 COLUMNS = ("node", "id", "role", "slots", "keys", "ranges")
 UNDER_WAY_POLL = 0.2
+SETTLE = 15.0  # seconds for all to hear of what was done
 
 
 class Refused(OperatorError):
@@ -88,9 +113,7 @@ def show_findings(census: Census) -> bool:
 
 
 def show_plan(steps: Sequence[Step], again: str) -> None:
-    click.echo("plan:")
-    for step in steps:
-        click.echo(f"  {step}")
+    show_steps([str(step) for step in steps])
     if again:
         click.echo(f"to carry on with just this plan later: {again}")
 
@@ -154,12 +177,12 @@ class Request:
         return Access(self.user, self.password)
 
 
-def observe(request: Request) -> Census:
-    """The cluster as it is now. Raises CensusFailed."""
+def observe(request: Request, patience: float = 1.0) -> Census:
+    """The cluster as it is now, or when all agree after a while. Raises CensusFailed."""
 
     async def ask() -> Census:
         async with request.access() as access:
-            return await settled_census(access, request.seed, patience=1.0)
+            return await settled_census(access, request.seed, patience)
 
     return trio.run(ask)
 
@@ -194,10 +217,7 @@ def move(
     census = _quiet(request)
     refuse_unless_well(census)
     first = mends(census)
-    try:
-        moves = planned(after_all(census, first))
-    except PlanError as error:
-        raise Refused(str(error)) from error
+    moves = _planned(lambda: planned(after_all(census, first)))
     return _confirmed_and_done(request, census, [*first, *moves], again(moves) if moves else "")
 
 
@@ -237,7 +257,203 @@ def _confirmed_and_done(
     conflicts = _carry_out(request, census, steps)
     for conflict in conflicts:
         click.echo(f"left: {conflict}; --replace overwrites the latter")
-    return show_findings(observe(request)) and not conflicts
+    return show_findings(observe(request, SETTLE)) and not conflicts
+
+
+# --- who belongs to it ----------------------------------------------------------------------------
+
+
+def add_node(request: Request, new: Address, primary: str | None) -> bool:
+    """Take a node in; as a replica of `primary`, or of who needs one most if that is "".
+
+    Returns whether all is well then. Raises OperatorError.
+    """
+
+    async def look() -> tuple[Census, Told]:
+        async with request.access() as access:
+            return await quiet_census(access, request.seed), await told_by(access, new)
+
+    census, told = trio.run(look)
+    check_newcomer(told, census)
+    leader = None
+    if primary is not None:
+        named = primary and _planned(lambda: census.find_primary(primary))
+        leader = named or _planned(lambda: fewest_replicas(census, but=told.myself.id))
+    name = f"{new[0]}:{new[1]}"
+    is_known = told.myself.id in census.by_id
+    steps = [] if is_known else [f"let {name} join the cluster"]
+    if leader is not None and told.myself.primary_id != leader.id:
+        steps.append(f"make {name} a replica of {leader.name}")
+
+    async def work(stopping: Callable[[], bool]) -> None:
+        async with request.access() as access:
+            if not is_known:
+                await join(access, census, request.seed, told)
+            if leader is not None and told.myself.primary_id != leader.id:
+                await follow(access, new, leader)
+
+    return _agreed_and_done(request, steps, work)
+
+
+def del_node(request: Request, word: str) -> bool:
+    """Let a node go, after its slots and its replicas have gone to others.
+
+    Returns whether all is well then. Raises OperatorError.
+    """
+    census = _quiet(request)
+    if (left := _half_gone(request, census, word)) is not None:
+        steps = [f"make {left[0]}:{left[1]}, which all have forgotten, a cluster of its own"]
+        return _agreed_and_done(request, steps, partial(_reset, request, left))
+    node = _planned(lambda: census.find(word))
+    moves: Sequence[Step] = []
+    if node.is_primary and node.reachable and node.slots:
+        refuse_unless_well(census)
+        moves = mends(census)
+        expected = after_all(census, moves)
+        moves = [*moves, *_planned(lambda: empty(expected.by_id[node.id], expected))]
+    if node.id in {one.id for one in census.nodes if not one.reachable} and node.slots:
+        raise Refused(f"{node.name} can't be reached and has slots: `slotfleet fix` first")
+    replicas = [one for one in census.replicas_of(node) if one.reachable]
+    leader = _planned(lambda: fewest_replicas(census, but=node.id)) if replicas else None
+    steps = [str(step) for step in moves]
+    steps += [f"make {one.name} a replica of {leader.name}" for one in replicas if leader]
+    steps.append(f"let all others forget {node.name}; it is a cluster of its own then")
+    if request.seed == node.address:
+        raise Refused("name another node of the cluster than the one that is to go")
+
+    async def work(stopping: Callable[[], bool]) -> None:
+        async with request.access() as access:
+            for replica in replicas:
+                if leader:
+                    await follow(access, replica.address, leader)
+            await forget(access, census, node)
+
+    show_steps(steps)
+    if request.dry_run:
+        return True
+    confirm(request)
+    if moves and _carry_out(request, census, moves):
+        raise Refused(f"keys stayed at {node.name}: `slotfleet fix` tells more")
+    run_interruptible(work)
+    return show_findings(observe(request, SETTLE))
+
+
+async def _reset(request: Request, address: Address, stopping: Callable[[], bool]) -> None:
+    async with request.access() as access:
+        await reset(access, address)
+
+
+def _half_gone(request: Request, census: Census, word: str) -> Address | None:
+    """Where a node is that all have forgotten, but that has not forgotten them."""
+    if word.rpartition(":")[1] == "" or any(node.name == word for node in census.nodes):
+        return None
+    address = parse_address(word)
+
+    async def look() -> Told:
+        async with request.access() as access:
+            return await told_by(access, address)
+
+    told = trio.run(look)
+    if any(line.id in census.by_id for line in told.lines if "myself" not in line.flags):
+        return address
+    raise Refused(f"{word} is no member of this cluster")
+
+
+def failover(request: Request, word: str, how: str) -> bool:
+    """Make a replica the primary: the one named, or the best of the primary named.
+
+    Returns whether all is well then. Raises OperatorError.
+    """
+    census = _quiet(request)
+    node = _planned(lambda: census.find(word))
+
+    async def choose() -> Member:
+        async with request.access() as access:
+            return await best_replica(access, census, node)
+
+    replica = trio.run(choose) if node.is_primary else node
+    primary = census.by_id.get(replica.primary_id or "")
+    instead = f" instead of {primary.name}" if primary else ""
+
+    async def work(stopping: Callable[[], bool]) -> None:
+        async with request.access() as access:
+            await fail_over(access, replica, how)
+
+    return _agreed_and_done(request, [f"make {replica.name} the primary{instead}"], work)
+
+
+def create(request: Request, addresses: Sequence[Address], replicas: int) -> bool:
+    """Form a cluster of empty nodes; returns whether all is well then. Raises OperatorError."""
+    arranged = _planned(lambda: arrange(addresses, replicas))
+    count = len(arranged) // (1 + replicas)
+    shares = shard_slots(count)
+    _refuse_unless_new(request, arranged, shares)
+    names = [f"{host}:{port}" for host, port in arranged]
+    steps = [
+        f"{name} serves slots {first}-{last}"
+        for name, (first, last) in zip(names, shares, strict=False)
+    ]
+    steps += [f"{names[i]} is a replica of {names[i % count]}" for i in range(count, len(names))]
+
+    async def work(stopping: Callable[[], bool]) -> None:
+        await Formation(arranged, count, request.password, request.user).form(timeout=60)
+
+    return _agreed_and_done(request, steps, work)
+
+
+def _refuse_unless_new(
+    request: Request, arranged: Sequence[Address], shares: Sequence[tuple[int, int]]
+) -> None:
+    """Raises Refused for nodes with data, or that belong to another cluster than this one."""
+
+    async def look() -> list[Told]:
+        async with request.access() as access:
+            return [await told_by(access, address) for address in arranged]
+
+    answers = trio.run(look)
+    ids = {told.myself.id for told in answers}
+    for i, told in enumerate(answers):
+        name = f"{told.address[0]}:{told.address[1]}"
+        if any(line.id not in ids for line in told.lines if "handshake" not in line.flags):
+            raise Refused(f"{name} belongs to a cluster with others")
+        share = "{}-{}".format(*shares[i]) if i < len(shares) else ""
+        if told.myself.slots not in ("", share):
+            raise Refused(f"{name} serves other slots already: {told.myself.slots}")
+        if told.databases and not told.myself.slots and told.myself.is_primary:
+            raise Refused(f"{name} has keys")
+
+
+def _planned(make: Callable[[], Any]) -> Any:
+    """A plan's part; what can't be planned is Refused."""
+    try:
+        return make()
+    except PlanError as error:
+        raise Refused(str(error)) from error
+
+
+def show_steps(steps: Sequence[str]) -> None:
+    click.echo("plan:")
+    for step in steps:
+        click.echo(f"  {step}")
+
+
+def _agreed_and_done(
+    request: Request,
+    steps: Sequence[str],
+    work: Callable[[Callable[[], bool]], Awaitable[None]],
+) -> bool:
+    if not steps:
+        click.echo("nothing to do")
+        return show_findings(observe(request, SETTLE))
+    show_steps(steps)
+    if request.dry_run:
+        return True
+    confirm(request)
+    run_interruptible(work)
+    return show_findings(observe(request, SETTLE))
+
+
+# --- asking and doing -----------------------------------------------------------------------------
 
 
 def is_well(census: Census) -> bool:
