@@ -37,6 +37,11 @@ def _is_encoding_of_a_string(command: Command, ours: Reply, real: Reply) -> bool
     return _asks(command, "OBJECT", "ENCODING") and {ours.value, real.value} <= names
 
 
+def _is_list_in_several_nodes(command: Command, ours: Reply, real: Reply) -> bool:
+    names = (b"listpack", b"quicklist")
+    return _asks(command, "OBJECT", "ENCODING") and (ours.value, real.value) == names
+
+
 def _is_order_by_name_of_many_scores(command: Command, ours: Reply, real: Reply) -> bool:
     spoken = {str(word).upper() for word in command}
     by_name = "BYLEX" in spoken or any(_asks(command, name) for name in _LEX)
@@ -106,6 +111,11 @@ KNOWN: tuple[Known, ...] = (
         "OBJECT ENCODING of a string tells what its text would be stored as now: a real server "
         "keeps embstr where INCRBYFLOAT made a whole number, or where the key was there before",
         _is_encoding_of_a_string,
+    ),
+    Known(
+        "a list that has become short is a listpack to us; to a real server only if what is left of "
+        "it lies in one node, and we have no nodes",
+        _is_list_in_several_nodes,
     ),
     Known(
         "OBJECT REFCOUNT counts a value's holders: in a real server a transaction's or a script's "
