@@ -46,7 +46,7 @@ import attrs
 from cluster import effects as fx
 from cluster.effects import Effect
 from cluster.message import AuthAck, AuthRequest
-from cluster.simulation.past import Past, shown
+from cluster.simulation.past import Past, contents, shown
 from cluster.slots import EVERY_SLOT, key_slot, slot_set
 from node.data.keyspace import Keyspace
 from node.node import Node
@@ -427,7 +427,8 @@ class Promises:
         if self.is_missed(process):
             view = process.core.view
             slots = view.myself.slots | slot_set(view.importing)
-            self.losses.append(Loss(slots, self.now(), dict.fromkeys(process.node.keyspace[0])))
+            kept = dict.fromkeys(contents(process.node.keyspace))
+            self.losses.append(Loss(slots, self.now(), kept))
 
     def on_restore(self, process: "Process", key: bytes) -> None:
         """A key has come from another node; one that is hidden as yet is there, too."""

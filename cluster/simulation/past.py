@@ -47,7 +47,7 @@ class Past:
             self._set(key, None)
         for key, value in held.items():
             self._set(key, value)
-        self._present = dict.fromkeys(keyspace[0])
+        self._present = {key: None for part in keyspace[0].parts if part for key in part}
 
     def is_complete(self, keyspace: Keyspace) -> bool:
         """Whether it knows of all there is: an empty node loads data without a word."""
@@ -55,7 +55,7 @@ class Past:
 
     def note(self, db: Database, key: bytes, unit: object) -> None:
         """A key has changed, on its own or as part of a `unit`."""
-        value = db.keys_of_part(db.keyspace.part_of(key)).get(key)
+        value = db.parts[db.keyspace.part_of(key)].get(key)  # be it hidden, too
         if value is None:
             self._present.pop(key, None)
         else:
