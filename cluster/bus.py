@@ -84,6 +84,10 @@ class Bus:
                 await trio.lowlevel.wait_readable(fd)
             self.pump()
 
+    def fileno(self) -> int:
+        """A descriptor that is readable when `pump` has something to do but for the time."""
+        return self._epoll.fileno()
+
     def _idle_ms(self) -> int:
         """How long there is nothing to do unless something arrives."""
         if self._news:

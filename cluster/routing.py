@@ -86,10 +86,6 @@ class Routing:
     def knows(self, node_id: str) -> bool:
         return node_id in self.view.nodes
 
-    def has_peers(self) -> bool:
-        """Whether there are other nodes."""
-        return len(self.view.nodes) > 1
-
     def publish(self, channel: bytes, message: bytes, sharded: bool) -> None:
         """Tell the other nodes, or those of this shard, of a published message."""
         self.ask(PublishAll(channel, message, sharded))

@@ -32,7 +32,12 @@ def member_server(config: Config) -> Server:
     """The server of a node that is in a cluster, if only of one."""
     bus = open_bus(config)
     server = Server(bus.member.node)
-    server.tasks.append(bus.serve)
+
+    async def serve_bus() -> None:
+        server.turns.look_after(bus.fileno(), bus.pump)
+        await bus.serve()
+
+    server.tasks.append(serve_bus)
     server.pumps.append(bus.pump)
     server.while_loading.append(bus.pump_while_loading)
     server.before_exit.append(bus.close)

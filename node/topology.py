@@ -23,10 +23,6 @@ class Topology(Protocol):
     @property
     def mine(self) -> bytearray | None: ...
 
-    def has_peers(self) -> bool:
-        """Whether there are other nodes."""
-        ...
-
     @property
     def follows(self) -> bool:
         """Whether this node is to be another's replica; known before it has begun to be."""
@@ -68,9 +64,6 @@ class Alone:
     node_id = ""
     is_needed = False
     slot_of = staticmethod(hash_part)
-
-    def has_peers(self) -> bool:
-        return False
 
     def knows(self, node_id: str) -> bool:
         return False

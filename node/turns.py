@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SPELL_SECONDS = 0.002  # how long turns may follow each other before other tasks run
-LULL_SECONDS = 0.001  # how long a busy node without peers waits for the next client by itself
+LULL_SECONDS = 0.001  # how long a busy node waits for the next client by itself
 READ_SIZE = 64 * 1024
 BATCH = 512  # events taken from epoll at once
 SEND_SIZE = 1024 * 1024
@@ -72,6 +73,8 @@ class Turns:
     _in_turn: bool = False
     _ready: list[Connection] = attrs.field(factory=list)  # of the turn under way: may have output
     _batch: Batch = attrs.field(factory=list)  # and what it runs
+    _others: dict[int, Callable[[], object]] = attrs.field(factory=dict)
+    _due: list[Callable[[], object]] = attrs.field(factory=list)  # of those, after the turn
 
     def __attrs_post_init__(self) -> None:
         self._epoll.register(self._wakeup, select.EPOLLIN)
@@ -87,6 +90,11 @@ class Turns:
         self._by_session[session.id] = connection
         self._epoll.register(connection.fd, _READ)
         return session
+
+    def look_after(self, fd: int, pump: Callable[[], object]) -> None:
+        """Whenever that descriptor is readable, call another driver's `pump` between two turns."""
+        self._others[fd] = pump
+        self._epoll.register(fd, select.EPOLLIN)
 
     def release(self, session: Session) -> tuple[socket.socket, bytes] | None:
         """Give up a client's socket, unclosed, with what is still to be sent: another driver takes
@@ -123,14 +131,14 @@ class Turns:
         """Take turns for ever.
 
         Waiting through trio costs as much as several requests. So while clients keep coming, turns
-        follow each other directly, and other tasks run after each spell of SPELL_SECONDS; a node
-        that has peers to serve looks after them whenever no client is ready.
+        follow each other directly, drivers that have been made known have theirs between them, and
+        other tasks run after each spell of SPELL_SECONDS.
         """
         fd = self._epoll.fileno()
         while True:
             await trio.lowlevel.wait_readable(fd)
             ends = trio.current_time() + SPELL_SECONDS
-            while self.pump(0 if self.node.has_peers() else LULL_SECONDS):
+            while self.pump(LULL_SECONDS):
                 if trio.current_time() >= ends:
                     await trio.lowlevel.checkpoint()
                     ends = trio.current_time() + SPELL_SECONDS
@@ -149,6 +157,8 @@ class Turns:
         self._in_turn = False
         self._write(ready)
         self._write_flagged()
+        while self._due:
+            self._due.pop()()
         return True
 
     def pump_aside(self, busy: Session) -> None:
@@ -202,6 +212,8 @@ class Turns:
             if connection is None:
                 if fd == self._wakeup:
                     os.eventfd_read(fd)
+                elif fd in self._others:
+                    self._due.append(self._others[fd])
                 continue
             if connection.session is but:
                 continue

@@ -63,6 +63,7 @@ class Links:
 
     def __attrs_post_init__(self) -> None:
         self._epoll.register(self._wakeup, select.EPOLLIN)
+        self.turns.look_after(self._epoll.fileno(), self.pump)
         self.node.transport = self
 
     async def serve(self) -> None:

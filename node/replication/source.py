@@ -114,8 +114,12 @@ class Source:
 
     def _wait(self, waits: bool) -> None:
         self.waits = waits
-        if self.fd >= 0:
-            self.epoll.modify(self.fd, 0 if waits else select.EPOLLIN)
+        if self.fd < 0:
+            return
+        if waits:  # an interest in nothing would still hear of the other end's close, all the time
+            self.epoll.unregister(self.fd)
+        else:
+            self.epoll.register(self.fd, select.EPOLLIN)
 
     def _ended(self) -> bool:
         """The child has closed its end of the pipe."""
@@ -154,7 +158,8 @@ class Source:
 
     def _close_pipe(self) -> None:
         if self.fd >= 0:
-            self.epoll.unregister(self.fd)
+            if not self.waits:
+                self.epoll.unregister(self.fd)
             os.close(self.fd)
             self.fd = -1
 

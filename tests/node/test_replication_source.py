@@ -24,6 +24,7 @@ class Wanted:
     mark: bytes = b""
     got: list[bytes] = attrs.field(factory=list)
     error: str | None = None
+    room: bool = True
 
     def pieces(self) -> Iterator[bytes]:
         return self.content
@@ -35,7 +36,7 @@ class Wanted:
         self.got.append(piece)
 
     def has_room(self) -> bool:
-        return True
+        return self.room
 
     def end(self, error: str = "") -> None:
         self.error = error
@@ -104,3 +105,18 @@ def test_without_a_place_for_its_file_no_child_is_started(wanted, monkeypatch):
     snapshot.node.config.dir = os.path.join(tempfile.gettempdir(), "there", "is", "none")
     with select.epoll() as epoll, pytest.raises(FileNotFoundError):
         Source.start(snapshot, epoll)
+
+
+def test_a_source_that_waits_for_room_is_not_heard_of(wanted):
+    """Not even that its child has ended, which would keep the node busy until there is room."""
+    snapshot = wanted(iter([b"x" * 100]), b"m" * 40)
+    with select.epoll() as epoll:
+        source = Source.start(snapshot, epoll)
+        assert epoll.poll(5)
+        snapshot.room = False
+        assert source.pull() and source.pull()
+        assert not epoll.poll(0.3)
+        snapshot.room = True
+        while source.pull():
+            epoll.poll(5)
+    assert snapshot.error == "" and b"x" * 100 in snapshot.got
