@@ -6,9 +6,14 @@ nodes did, in tests/cluster/transcripts; WRITE_TRANSCRIPTS=1 writes it anew.
 
 import logging
 from collections.abc import Iterator
+from random import Random
 
+import attrs
 import pytest
 
+from cluster.simulation.clients import Steps
+from cluster.simulation.operators import Operator, Owner
+from cluster.simulation.process import PORT
 from cluster.simulation.settings import ALWAYS, RDB, Settings
 from cluster.simulation.world import World
 from tests.cluster.stories import acknowledged_since, check_transcript, finish, made_world
@@ -306,4 +311,69 @@ def test_a_write_that_was_answered_under_always_outlives_a_loss_of_power():
     world.lose_power("p1")
     world.restart("p1")
     assert world["p1"].node.keyspace[0].get(b"{06S}") == b"kept"
+    finish(world)
+
+
+# --- slots on the move ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole", [0.0, 1.0], ids=["key by key", "as a whole"])
+def test_slots_move_while_clients_write_and_nothing_is_lost(whole):
+    world = made_world(reshard_every=200, whole=whole)
+    world.add_resharder()
+    world.run(10_000)
+    world.resharder.stop()
+    assert world.resharder.done.get("ranges" if whole else "keys", 0) > 10
+    assert world.ledger.setbacks.keys() <= {"MOVED", "ASK", "TRYAGAIN"}, "no errors for clients"
+    world.run(until=world.settled)
+    world.mend_slots()
+    finish(world)
+    assert len(world.checks.promises.kept) > 100
+
+
+def test_a_target_that_dies_amid_a_move_of_a_range_leaves_it_to_its_source():
+    world = made_world()
+    held = dict.fromkeys(world["p1"].node.keyspace[0])
+    target = world["p2"].id
+    assert (
+        world.ask("p1", "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", 0, 5000, "NODE", target) == b"OK"
+    )
+    world.run(3)
+    world.kill("p2")
+    world.run(until=world.promoted("r2"))
+    world.restart("p2")
+    finish(world)
+    assert world.view("p1").myself.slots & 1
+    assert held.keys() <= dict.fromkeys(world["p1"].node.keyspace[0]).keys()
+
+
+@attrs.define(eq=False)
+class HalfMover(Operator):
+    """Moves the keys of slot 0, and leaves before the slot is the target's."""
+
+    source: Owner = attrs.field(kw_only=True)
+    target: Owner = attrs.field(kw_only=True)
+
+    def _live(self) -> Steps:
+        yield from self._set_slot(self.target, 0, b"IMPORTING", self.source.id)
+        yield from self._set_slot(self.source, 0, b"MIGRATING", self.target.id)
+        yield from self._carry(0, self.source, self.target)
+        return None
+
+
+def test_a_half_done_move_is_put_right():
+    world = made_world()
+    world.ask("p1", "SET", "{06S}", "one")  # slot 0
+    source, target = (
+        Owner(world[name].id.encode(), (world.machines[name].ip, PORT)) for name in ("p1", "p2")
+    )
+    world.network.places["10.0.3.1"] = "half"
+    mover = HalfMover("half", world.network, Random(1), [], source=source, target=target)
+    mover.start()
+    world.run(until=lambda: not mover.alive)
+    assert world["p2"].node.keyspace[0].get(b"{06S}") == b"one"
+    assert not world["p1"].node.keyspace[0].get(b"{06S}")
+    world.mend_slots()
+    assert world["p1"].node.keyspace[0].get(b"{06S}") == b"one"
+    assert not world.view("p1").migrating and not world.view("p2").importing
     finish(world)

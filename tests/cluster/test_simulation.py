@@ -13,6 +13,7 @@ from attrs import evolve
 
 from cluster.checks import Violation
 from cluster.election import Election
+from cluster.ownership import Ownership
 from cluster.simulation.bus import Bus
 from cluster.simulation.settings import ALWAYS, RDB, Settings
 from cluster.simulation.trial import run_seed
@@ -85,6 +86,7 @@ ROUGH = Settings(node_timeout=500, repeated=0.9, deaths_after_vote=1.0, fault_ev
 
 
 SAVING = Settings(persistence=RDB, fault_every=1000)
+MOVING = Settings(reshard_every=200, whole=0.0, fault_every=1000)
 LOGGING = Settings(persistence=ALWAYS, fault_every=1000)
 
 
@@ -134,6 +136,11 @@ def reply_before_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Writer, "_sync_now", lambda self: None)
 
 
+def take_slots_under_the_old_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A primary that is given a slot and keeps its epoch, so that others may not believe it."""
+    monkeypatch.setattr(Ownership, "bump_epoch", lambda self: False)
+
+
 def vote_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A voter that doesn't ask itself whether it has voted."""
     real = Election._refusal
@@ -174,6 +181,7 @@ def skip_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
         (leave_votes_unsynced, ROUGH, {"epochs don't go back", "one vote per epoch"}),
         (leave_data_unsynced, SAVING, {"loaded what there was", "kept what was synced"}),
         (reply_before_sync, LOGGING, {"kept what was synced"}),
+        (take_slots_under_the_old_epoch, MOVING, {"settled", "one owner per slot and epoch"}),
         (vote_twice, ROUGH, {"one vote per epoch"}),
         (win_without_votes, None, {"elected by a majority", "one winner per epoch"}),
         (skip_a_command, None, {"equal data at equal offsets", "settled"}),
