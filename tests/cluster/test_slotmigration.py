@@ -26,7 +26,7 @@ from cluster.slots import key_slot
 
 Start = Callable[..., Company]
 DIRECTIVES = ("--cluster-enabled", "yes", "--cluster-node-timeout", "3000")
-PATIENT = ("--slot-migration-max-failover-repl-bytes", "1mb")  # a loaded machine never gets it all
+PATIENT = ("--slot-migration-max-failover-repl-bytes", "-1")  # a busy machine never gets it all
 MANY = 3000  # keys: more than a node sends without a child process
 
 
@@ -153,9 +153,8 @@ def test_a_killed_side_leaves_the_slots_on_one_side(victim, wait_s, company):
     wait_until(lambda: survivor.call("DBSIZE") == MANY * it_has_them, "all or nothing")
 
 
-@pytest.mark.parametrize("kind", ["our", "valkey"])
-def test_a_target_that_wants_a_password(kind, company):
-    moving = company("our", kind)
+def test_a_target_that_wants_a_password(company):
+    moving = company("our", "our")
     source, target = moving.nodes
     fill(source, 10, 9)
     target.call("CONFIG", "SET", "requirepass", "secret")
@@ -302,15 +301,15 @@ def test_a_target_without_memory_gives_up(company, connect):
     assert int(info(target, "memory")["used_memory"]) < used + 2_000_000
 
 
-@pytest.mark.parametrize("command", ["SET {other} 1", "GET {own}", "FLUSHALL", "SET {own} 1 XX Y"])
-def test_a_source_may_not_do_anything_else(command, company, connect):
+def test_a_source_may_not_do_anything_else(company, connect):
     moving = company("our", "our")
-    source, tag = receiving(moving, connect)
-    other = next(tags(1, HALF, 16383))
-    words = command.format(own=f"{{{tag}}}", other=f"{{{other}}}").split()
-    source.sock.sendall(pack(*words))
-    wait_until(lambda: state_of(moving.nodes[1]) == "failed", "that ends it")
-    assert moving.nodes[1].call("DBSIZE") == 0
+    target, other = moving.nodes[1], next(tags(1, HALF, 16383))
+    for command in ("SET {other} 1", "GET {own}", "FLUSHALL", "SET {own} 1 XX Y"):
+        source, tag = receiving(moving, connect)
+        words = command.format(own=f"{{{tag}}}", other=f"{{{other}}}").split()
+        source.sock.sendall(pack("SET", f"{{{tag}}}", "1") + pack(*words))
+        wait_until(lambda: state_of(target) == "failed", f"{command} ends it")
+        assert target.call("DBSIZE") == 0
 
 
 def info(server: ServerProcess, section: str) -> dict[str, str]:
