@@ -178,6 +178,7 @@ class FlakyFile:
         self._file.sync()
 
 
+SET_A = hiredis.pack_command(("SET", "a", 1))
 FULL = "MISCONF Errors writing to the AOF file: No space left on device"
 
 
@@ -214,6 +215,9 @@ def test_under_always_nobody_is_told_what_could_not_be_written():
     assert refusal.startswith(FULL) and "not durable" in refusal
     for command in (("GET", "a"), ("SET", "a", 3), ("PING",), ("EVAL", "return 1", 0)):
         assert str(other.call(*command)) == FULL
+    other.call("MULTI")
+    assert str(other.call("GET", "a")) == FULL
+    assert str(other.call("EXEC")).startswith("EXECABORT")
     assert b"aof_last_write_status:err" in other.call("INFO", "persistence")
     pending = started(disk, appendfsync="always").client().call("GET", "a")
     assert pending == b"1"
@@ -239,10 +243,12 @@ def test_under_always_every_reply_of_a_turn_that_fails_is_replaced():
 def test_under_always_a_sync_that_fails_ends_the_process():
     disk = Flaky(random.Random(1))
     local = started(disk, appendfsync="always")
-    disk.sync_fails = True
     client = local.client()
-    with pytest.raises(NotDurable):
-        client.call("SET", "a", 1)
+    for command in (("SET", "a", 1), ("CONFIG", "SET", "appendonly", "no"), ("BGREWRITEAOF",)):
+        disk.sync_fails = True
+        with pytest.raises(NotDurable):
+            client.raw(SET_A + hiredis.pack_command(command))
+        disk.sync_fails = False
 
 
 def test_under_everysec_a_sync_that_fails_is_told_and_makes_a_rewrite_due():

@@ -98,10 +98,31 @@ def test_no_reply_leaves_before_the_sync_of_what_it_rests_on(our_server, connect
     assert rounds <= syncs < replies  # several clients share a sync
 
 
-def traced(server: Server, file: Path) -> subprocess.Popen:
+@pytest.mark.parametrize("policy", ["always", "everysec"])
+def test_a_sync_that_fails(our_server, policy):
+    """Under `always` nobody gets a reply any more; else writes are refused till it is made good."""
+    server = our_server("--appendonly", "yes", "--appendfsync", policy, "--save", "")
+    tracer = traced(server, server.directory / "trace", "-e", "inject=fdatasync:error=EIO")
+    if policy == "always":
+        with pytest.raises(ConnectionError):
+            server.call("SET", "a", 1)
+        assert server.process.wait(10) == 1
+        assert "Can't persist AOF for fsync error when the AOF fsync policy" in server.log()
+    else:
+        server.call("SET", "a", 1)
+        wait_until(lambda: str(server.call("PING")).startswith("MISCONF"), "it is noticed")
+        assert str(server.call("SET", "a", 2)).endswith("AOF file: Input/output error")
+    tracer.send_signal(signal.SIGINT)
+    tracer.wait(20)
+    if policy == "everysec":
+        wait_until(lambda: server.call("SET", "a", 2) == b"OK", "it is made good")
+        assert server.call("WAITAOF", 1, 0, 10000) == [1, 0]
+
+
+def traced(server: Server, file: Path, *options: str) -> subprocess.Popen:
     """strace, attached to a server."""
     words = ["strace", "-f", "-y", "-p", str(server.pid), "-o", str(file), "-s", "32"]
-    words += ["-e", "trace=write,fsync,fdatasync,sendto"]
+    words += ["-e", "trace=write,fsync,fdatasync,sendto", *options]
     try:
         tracer = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     except FileNotFoundError:

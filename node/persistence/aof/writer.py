@@ -34,8 +34,11 @@ POSTPONED_MAX_MS = 2000
 COMPLAINT_PERIOD_MS = 30_000
 
 
-class NotDurable(Exception):
-    """What has been promised to be on disk isn't, and never may be: the process has to end."""
+class NotDurable(BaseException):
+    """What has been promised to be on disk isn't, and never may be: the process has to end.
+
+    No failure of a command, which a client could be told: nobody must catch it but the process.
+    """
 
 
 @attrs.define(eq=False)
