@@ -1,4 +1,4 @@
-"""One migration as either side sees it, and what a keyspace hides meanwhile."""
+"""One migration as either side sees it, what is sent of the log, what a keyspace hides."""
 
 import itertools
 from random import Random
@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 
 from cluster.slotmigration import jobs
 from cluster.slotmigration.jobs import EXPORT, IMPORT, Job, JobFailure, Jobs
+from cluster.slotmigration.tail import Tail
 from cluster.slots import key_slot
+from node.clock import VirtualClock
+from node.config import Config
 from node.data.keyspace import STRING, Keyspace
+from node.node import Node
+from node.resp import RequestParser, encode_request
 
 NAMES = itertools.count()
 
@@ -108,3 +113,53 @@ def test_nothing_expires_in_a_hidden_part_until_it_is_shown():
     assert list(db.expires.due(60)) == [come]
     assert db.get(come) is None
     db.check()
+
+
+class ByHand:
+    """A node in this process that is its own client."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.node = Node(Config(), self.clock, Random(1))
+        self.session = self.node.session()
+
+    def call(self, line: str) -> None:
+        self.node.begin_turn()
+        self.session.receive(encode_request(line.encode().split()))
+        assert b"-ERR" not in self.session.take_output()
+        self.node.end_turn()
+
+
+def test_of_the_log_only_what_concerns_the_slots_is_sent():
+    one = ByHand()
+    one.call("SET {a}before 1")
+    tail = Tail(one.node, 1 << key_slot(b"a"))
+    for line in (
+        *("SET {a}k 1 PX 1000", "SET b 1", "MSET {a}x 1 {a}y 2", "PUBLISH a b", "GET {a}k"),
+        *(
+            "SELECT 3",
+            "SET b 2",
+            "MULTI",
+            "INCR {a}n",
+            "INCR b",
+            "EXEC",
+            "SELECT 0",
+            "RPUSH {a}l z",
+        ),
+        *("EVAL return{redis.call('incr',KEYS[1])} 1 {a}n", "XADD {a}s 1-1 f v"),
+        *("XGROUP CREATE {a}s g $", "PFADD {a}h x"),
+    ):
+        one.call(line)
+    one.clock.advance(2000)
+    one.node.tick()
+    sent = [b" ".join(args).decode() for args in RequestParser().feed(tail.read())]
+    assert sent[0] == "SELECT 0" and sent[1].startswith("SET {a}k 1 PXAT ")
+    assert sent[2:] == [
+        *("MSET {a}x 1 {a}y 2", "SELECT 3", "INCR {a}n", "SELECT 0", "RPUSH {a}l z"),
+        *("incr {a}n", "XADD {a}s 1-1 f v", "XGROUP CREATE {a}s g $", "PFADD {a}h x"),
+        *("UNLINK {a}k",),
+    ]
+    one.call("SET {a}k 2")
+    assert RequestParser().feed(tail.read()) == [[b"SET", b"{a}k", b"2"]]
+    tail.close()
+    assert not one.node.log.active
