@@ -17,6 +17,8 @@ class ErrorStats:
     by_kind: dict[bytes, int] = attrs.field(factory=dict)
 
     def count(self, error: ReplyError) -> None:
+        if error.counted:
+            return
         self.total += 1
         kind = b"".join(error.text.split(None, 1)[:1])
         if kind in self.by_kind or len(self.by_kind) < _ERROR_KINDS_MAX:

@@ -11,7 +11,12 @@ import attrs
 
 
 class ReplyError(Exception):
-    """A command's refusal; `text` is the whole error line without the leading '-'."""
+    """A command's refusal; `text` is the whole error line without the leading '-'.
+
+    counted: it is another one passed on, which statistics have seen.
+    """
+
+    counted = False
 
     def __init__(self, text: bytes) -> None:
         super().__init__(text)

@@ -82,6 +82,7 @@ class Calls:
         self.node = node
         self.session = session
         self.run: Run | Loading | None = None
+        self.failure: bytes | None = None  # of the call that failed last
         self.converter: Converter
         self._gate = 0
         self._clustered = node.topology.clustered
@@ -98,7 +99,7 @@ class Calls:
 
     def begin(self, run: Run) -> None:
         """The script under way from here on, until `run` is None."""
-        self.run = run
+        self.run, self.failure = run, None
         session, client = self.session, run.session
         session.db = client.db
         session.protocol = 2
@@ -114,7 +115,7 @@ class Calls:
 
     def invoke(self, *given: Any) -> Any:
         """redis.call and redis.pcall: a value, or (value, mark) as lua/redis.lua knows them."""
-        node, session = self.node, self.session
+        node, session, row = self.node, self.session, None
         try:
             args = _words(given)
             row = node.rows.get(args[0]) or node.rows.find(args[0])
@@ -131,9 +132,12 @@ class Calls:
                 return value
             if type(value) is Wait:
                 value = answer_now(value)
+            if isinstance(value, ReplyError):
+                self.failure = value.text
             return self.converter.answer(value, session.protocol)
         except ReplyError as error:
             forget_origin(error)
+            self.failure = error.text if row is not None else None
             return error.text, ERROR
         except BaseException:
             return _failed()
@@ -147,8 +151,9 @@ class Calls:
         row = find_row(self.node.rows, args)
         try:
             self._may_run(row, args)
-        except ReplyError:
+        except ReplyError as error:
             row.rejected += 1
+            self.node.observe.errors.count(error)
             raise
         return row
 

@@ -222,7 +222,10 @@ class Scripting:
             return Encoded(value)
         if kind == STATUS:
             return Status(value)
-        raise ReplyError(value if kind == ERROR else run.killed_text())
+        error = ReplyError(value if kind == ERROR else run.killed_text())
+        failure = self._calls.failure
+        error.counted = failure is not None and error.text.startswith(failure)
+        raise error
 
 
 def _whole(number: float) -> int:

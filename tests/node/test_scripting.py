@@ -148,6 +148,28 @@ def test_blocked_clients_are_served_when_the_script_has_ended():
     assert waiting.next() == [b"l", b"a"]
 
 
+@pytest.mark.parametrize(
+    ("script", "kind", "refused"),
+    [
+        ("return redis.call('incr', 'l')", "WRONGTYPE", 0),
+        ("return redis.pcall('incr', 'l')", "WRONGTYPE", 0),
+        ("return redis.call('incr')", "ERR", 1),
+        ("return redis.call('nosuch')", "ERR", 0),
+        ("return redis.error_reply('MINE x')", "MINE", 0),
+        ("error('x')", "ERR", 0),
+    ],
+)
+def test_an_error_that_a_script_passes_on_is_counted_once(script: str, kind: str, refused: int):
+    local = local_node()
+    client = local.client()
+    client.call("RPUSH", "l", "1")
+    client.call("CONFIG", "RESETSTAT")
+    client.call("EVAL", script, 0)
+    assert local.node.observe.errors.by_kind == {kind.encode(): 1}
+    stats = client.call("INFO", "commandstats").decode()
+    assert ("cmdstat_incr:calls=0" in stats and "rejected_calls=1" in stats) == bool(refused)
+
+
 def test_bytes_pass_unchanged():
     client = local_node().client()
     everything = bytes(range(256)) * 3
