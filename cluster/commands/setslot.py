@@ -99,6 +99,8 @@ def _after_replicas(
     wanted = len(_told_replicas(session))
 
     def poll() -> Any:
+        if routing.view.myself.is_replica:
+            return ONLY_PRIMARIES  # its last slot has gone in the meantime: others know already
         replicas = _told_replicas(session)
         if sum(replica.acked >= session.wrote_at for replica in replicas) < wanted:
             return PENDING

@@ -1,11 +1,13 @@
 """Commands on slots, word for word as a real valkey-server answers them in cluster mode."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cluster.commands.scan import tags
 from cluster.slots import SLOTS, key_slot
+from tests.cluster.company import company
 from tests.node.servers import wait_until
 
 CLUSTERED = ("--cluster-enabled", "yes", "--cluster-node-timeout", "3000")
@@ -346,3 +348,21 @@ def test_replicas_know_of_moves(shard, primary, replica):
     assert str(refused) == "NOREPLICAS Not enough good replicas to write."
     assert moves(first) == []
     servers[1].resume()
+
+
+def test_a_primary_that_loses_its_last_slot_meanwhile(our_server, valkey_server):
+    """It waits for its replica no longer: redis-cli knows this answer, and goes on."""
+    nodes = company([our_server, our_server, valkey_server], (f"1-{SLOTS - 1}", "0-0", ""))
+    nodes.replicate(2, of=1)
+    nodes.wait_agree()
+    there = nodes.id(0)
+    nodes.servers[2].pause()
+    with ThreadPoolExecutor() as aside:
+        command = ("CLUSTER", "SETSLOT", 0, "NODE", there, "TIMEOUT", 10000)
+        said = aside.submit(nodes.call, 1, *command)
+        waits = lambda: nodes.fields(1, "INFO", "clients")["blocked_clients"] == "1"  # noqa: E731
+        wait_until(waits, "it waits for its replica")
+        nodes.call(0, "CLUSTER", "SETSLOT", 0, "IMPORTING", nodes.id(1))
+        assert nodes.call(0, "CLUSTER", "SETSLOT", 0, "NODE", there) == b"OK"
+        assert str(said.result()) == "ERR Please use SETSLOT only with masters."
+    nodes.servers[2].resume()
