@@ -267,12 +267,12 @@ def show_keys(ours: Figures, theirs: Figures | None, types: bool) -> bool:
 # --- the cost of a write --------------------------------------------------------------------------
 
 
-def write_cost(server: Server, test: str, pipeline: int, requests: int) -> float:
+def write_cost(server: Server, test: str, pipeline: int, requests: int, keys: int) -> float:
     """Microseconds of the server's CPU time for a write, its replica's bytes included."""
     before = server.cpu_seconds()
     subprocess.run(
         shlex.split(
-            f"redis-benchmark -p {server.port} -t {test} -r 100000 -q -n {requests} -P {pipeline}"
+            f"redis-benchmark -p {server.port} -t {test} -r {keys} -q -n {requests} -P {pipeline}"
         ),
         stdout=subprocess.DEVNULL,
         timeout=GIVE_UP_SECONDS,
@@ -294,7 +294,7 @@ def measure_writes(commands: dict[str, list[str]], o: argparse.Namespace) -> boo
         for pipeline, test in itertools.product((1, 16), WRITES):
             requests = o.requests * (1 if pipeline == 1 else 4)
             runs = [
-                [write_cost(server, test, pipeline, requests) for server in servers]
+                [write_cost(server, test, pipeline, requests, o.range) for server in servers]
                 for _ in range(o.rounds + 2)
             ]
             best = [min(run[i] for run in runs) for i in range(len(servers))]
@@ -338,6 +338,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=40_000)
+    parser.add_argument("--range", type=int, default=100_000, help="of random keys and members")
     parser.add_argument("--only", choices=["keys", "types", "writes"])
     parser.add_argument("--server")
     parser.add_argument("--reference", default="redis-server")
