@@ -124,6 +124,13 @@ class Hash:
             self._heap.clear()
         return True
 
+    def is_over(self, now_ms: int) -> bool:
+        """Whether the time of every field has come. O(N), O(1) where one has no deadline."""
+        expires = self.expires
+        if expires is None or len(expires) < len(self.fields):
+            return False
+        return all(at_ms <= now_ms for at_ms in expires.values())
+
     def next_deadline(self) -> int | None:
         """The earliest deadline of all fields in ms, or None. Amortized O(log N)."""
         expires, heap = self.expires, self._heap

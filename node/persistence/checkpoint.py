@@ -221,6 +221,11 @@ class Loader:
                 part[key] = value
                 database.size += 1
                 continue
+            if type(value) is Hash and drops_before_ms and value.is_over(drops_before_ms):
+                database.expires.pop(key, None)
+                self.expired.append((db, key))
+                self.keys -= 1
+                continue
             database.replace(key, value)
             if idle_s is not None:
                 keyspace.watch_accesses()

@@ -6,6 +6,7 @@ import re
 import pytest
 from local import Local, local_node
 
+from node.data.hash import Hash
 from node.disk import PowerLoss, SimulatedDisk
 from node.persistence.checkpoint import Loader
 from node.persistence.loading import LoadError, load
@@ -28,6 +29,19 @@ def started(disk: SimulatedDisk, **directives: object) -> Local:
         assert local.node.loading is not None
     assert local.node.loading is None
     return local
+
+
+def test_a_hash_of_which_the_time_of_all_fields_has_come_is_not_loaded():
+    disk = SimulatedDisk(random.Random(1))
+    local = node_on(disk)
+    client = local.client()
+    for key, fields in (("gone", ("a",)), ("stays", ("a", "b"))):
+        client.call("HSET", key, *(word for field in fields for word in (field, "1")))
+        local.node.keyspace[0].find(key.encode(), Hash).set_deadline(b"a", 1)
+    client.call("SAVE")
+    again = started(disk)
+    assert again.node.saves.keys_loaded == 1 and again.node.saves.keys_expired == 1
+    assert again.client().call("KEYS", "*") == [b"stays"]
 
 
 def test_a_save_is_whole_or_not_there():
