@@ -37,7 +37,10 @@ def test_a_hash_of_which_the_time_of_all_fields_has_come_is_not_loaded():
     client = local.client()
     for key, fields in (("gone", ("a",)), ("stays", ("a", "b"))):
         client.call("HSET", key, *(word for field in fields for word in (field, "1")))
-        local.node.keyspace[0].find(key.encode(), Hash).set_deadline(b"a", 1)
+        db = local.node.keyspace[0]
+        value = db.make(key.encode(), Hash)
+        value.set_deadline(b"a", 1)
+        db.arm_fields(key.encode(), value)
     client.call("SAVE")
     again = started(disk)
     assert again.node.saves.keys_loaded == 1 and again.node.saves.keys_expired == 1
