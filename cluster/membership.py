@@ -3,6 +3,7 @@
 All of it may have been begun before, by a tool that was killed: what is done already is left so.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -16,7 +17,9 @@ from cluster.plan import Census, Member
 from cluster.processes import OperatorError
 
 POLL = 0.05
-PATIENCE = 60.0  # seconds for what nodes do by themselves
+PATIENCE = 90.0  # seconds for what nodes do by themselves
+MEET_AGAIN = 5.0  # seconds
+FAILOVER_AGAIN = 6.0  # seconds; a manual failover gives up after 5
 
 
 class MembershipFailed(OperatorError):
@@ -57,10 +60,14 @@ def check_newcomer(told: Told, census: Census) -> None:
 
 async def join(access: Access, census: Census, seed: Address, new: Told) -> None:
     """Let a node in, with the cluster's functions; all know it then. Raises MembershipFailed."""
-    await access.call(new.address, "CLUSTER", "MEET", *seed)
     node_id = new.myself.id
+    next_try = -math.inf
 
     async def is_known_to_all() -> bool:
+        nonlocal next_try
+        if trio.current_time() >= next_try:  # they refuse whom they forgot a minute ago
+            next_try = trio.current_time() + MEET_AGAIN
+            await access.call(new.address, "CLUSTER", "MEET", *seed)
         now = await take_census(access, seed)
         everybody = [node.address for node in now.nodes if node.reachable]
         views = [parse_nodes(await access.call(place, "CLUSTER", "NODES")) for place in everybody]
@@ -108,10 +115,13 @@ async def forget(access: Access, census: Census, node: Member) -> None:
 
 
 async def reset(access: Access, address: Address) -> None:
-    """Make a node a cluster of its own, once it has deleted what went elsewhere."""
+    """Make a node a cluster of its own, once it has deleted what went elsewhere.
+
+    With a new id: under the old one all others would refuse it for a minute.
+    """
 
     async def is_reset() -> bool:
-        return await access.call(address, "CLUSTER", "RESET", "SOFT") == b"OK"
+        return await access.call(address, "CLUSTER", "RESET", "HARD") == b"OK"
 
     await wait_for(is_reset, f"{address[0]}:{address[1]} is a cluster of its own")
 
@@ -134,12 +144,15 @@ async def fail_over(access: Access, replica: Member, how: str = "") -> None:
     https://valkey.io/commands/cluster-failover/
     """
     words = [how] if how else []
-    try:
-        await access.call(replica, "CLUSTER", "FAILOVER", *words)
-    except SETBACKS as error:
-        raise MembershipFailed(f"{replica.name}: {error}") from error
+    next_try = -math.inf
 
     async def is_primary() -> bool:
-        return (await access.call(replica, "ROLE"))[0] == b"master"
+        nonlocal next_try
+        if (await access.call(replica, "ROLE"))[0] == b"master":
+            return True
+        if trio.current_time() >= next_try:  # voters refuse another vote soon after the last one
+            next_try = trio.current_time() + FAILOVER_AGAIN
+            await access.call(replica, "CLUSTER", "FAILOVER", *words)
+        return False
 
     await wait_for(is_primary, f"{replica.name} is the primary")

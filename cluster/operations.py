@@ -33,6 +33,7 @@ from cluster.slots import members, ranges
 
 POLL = 0.02
 ATTEMPTS = 3
+UP_AGAIN = 15.0  # seconds until all have heard that every slot is served again
 BY_KEY_BATCH = 16  # slots
 RETRY_PAUSE = 0.5
 
@@ -285,9 +286,17 @@ class Operations:
         replace = ["REPLACE"] if overwrite else []
         words: list[Argument] = [host, port, "", database, self.settings.timeout_ms, *replace]
         command: list[Argument] = ["MIGRATE", *words, *self.access.migrate_auth(), "KEYS", *keys]
-        connection = await self.access.connection(source.address)
-        with trio.fail_after(self.settings.timeout_ms / 1000 + self.access.timeout):
-            await connection.call(*command)
+        give_up_at = trio.current_time() + UP_AGAIN
+        while True:
+            connection = await self.access.connection(source.address)
+            try:
+                with trio.fail_after(self.settings.timeout_ms / 1000 + self.access.timeout):
+                    await connection.call(*command)
+                return
+            except ReplyError as error:
+                if "CLUSTERDOWN" not in str(error) or trio.current_time() > give_up_at:
+                    raise
+            await trio.sleep(RETRY_PAUSE)
 
 
 def _raise_for(replies: Sequence[Reply]) -> None:
