@@ -34,7 +34,7 @@ from node.persistence.loading import LoadError, Loading, load
 from node.persistence.log import Log
 from node.persistence.saves import Saves
 from node.pubsub import PubSub
-from node.replication.primary import Replica
+from node.replication.follower import Replica
 from node.replication.report import replication_info, role_reply
 from node.replication.role import Role
 from node.replication.transport import Transport, Unconnected

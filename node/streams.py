@@ -14,7 +14,7 @@ from node.session import Session
 
 if TYPE_CHECKING:
     from node.node import Node
-    from node.replication.primary import Replica
+    from node.replication.follower import Replica
 
 READ_SIZE = 64 * 1024
 REPLICA_SIZE = 256 * 1024

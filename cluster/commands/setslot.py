@@ -16,7 +16,7 @@ from cluster.routing import Routing
 from node.command import MAY_REPLICATE
 from node.commands.arguments import deadline_ms, integer
 from node.execute import log_beside
-from node.replication.primary import ONLINE
+from node.replication.follower import ONLINE
 from node.replies import OK, PENDING, ReplyError, Wait
 from node.session import Session
 

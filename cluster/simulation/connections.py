@@ -7,7 +7,7 @@ import attrs
 
 from cluster.simulation.network import Attempt, End, Network
 from node.node import Node
-from node.replication.primary import Replica
+from node.replication.follower import Replica
 from node.replication.snapshot import Snapshot
 from node.replication.transport import Caller, Peer
 from node.session import Session

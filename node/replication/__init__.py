@@ -4,7 +4,8 @@ Everything but links.py and source.py is pure: bytes in, bytes out, the node's c
 
 history.py    replication ids: whose changes, up to which offset, this node's data hold
 transport.py  what the pure half asks of a driver
-primary.py    Primary, Replica: what a node does for those who follow it
+follower.py   Replica: one that follows this node
+primary.py    Primary: what a node does for all of those
 snapshot.py   one data set on its way to one or more replicas
 replica.py    PrimaryLink: from connecting to the live stream, and back after a break
 transfer.py   a full sync's payload coming in

@@ -19,7 +19,7 @@ from node.pause import FAILOVER, FOR_EVER_MS
 
 if TYPE_CHECKING:
     from node.node import Node
-    from node.replication.primary import Replica
+    from node.replication.follower import Replica
 
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from node.replication.transport import Caller, Carrier, Peer
 
 if TYPE_CHECKING:
     from node.node import Node
-    from node.replication.primary import Replica
+    from node.replication.follower import Replica
     from node.replication.snapshot import Snapshot
     from node.turns import Turns
 

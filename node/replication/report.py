@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from node.replication.primary import ONLINE
+from node.replication.follower import ONLINE
 from node.replication.replica import SYNC, PrimaryLink
 
 if TYPE_CHECKING:

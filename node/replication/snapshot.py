@@ -11,7 +11,7 @@ from node.persistence.rdb import VALKEY_VERSION, VERSION, FieldDeadlines
 
 if TYPE_CHECKING:
     from node.node import Node
-    from node.replication.primary import Replica
+    from node.replication.follower import Replica
 
 AHEAD_MAX = 4 * 1024 * 1024  # bytes queued for the slowest replica before the source must wait
 FEW_KEYS = 5000

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from node.replication.primary import Replica
+    from node.replication.follower import Replica
     from node.replication.snapshot import Snapshot
 
 

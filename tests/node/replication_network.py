@@ -8,7 +8,7 @@ from local import Client
 from node.clock import VirtualClock
 from node.config import Config
 from node.node import Node
-from node.replication.primary import Replica
+from node.replication.follower import Replica
 from node.replication.replica import PrimaryLink
 from node.replication.snapshot import Snapshot
 from node.replication.transport import Peer

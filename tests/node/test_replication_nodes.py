@@ -4,7 +4,7 @@ import pytest
 from replication_network import Network, contents
 
 from node.replication import snapshot as snapshot_module
-from node.replication.primary import ONLINE, SENDING, WAITING
+from node.replication.follower import ONLINE, SENDING, WAITING
 
 
 def pair(piece: int = 1 << 20, **directives: object) -> Network:
