@@ -12,6 +12,7 @@ from node.config.values import memory as parse_memory
 from node.data.digest import digest_of_all, digest_of_value
 from node.data.keyspace import STRING
 from node.data.pattern import matches
+from node.execute import LOGGED
 from node.persistence.rdb import encode_dump
 from node.replies import (
     NO_SUCH_KEY,
@@ -59,7 +60,12 @@ def debug(session: Session, args: list[bytes]):
             b"ERR unknown subcommand or wrong number of arguments for '%b'. Try DEBUG HELP."
             % args[1]
         )
-    return subcommand(session, args)
+    keyspace = session.node.keyspace
+    dirty = keyspace.dirty
+    value = subcommand(session, args)
+    if keyspace.dirty != dirty:
+        session.effects = LOGGED  # loading data is no news for files and replicas
+    return value
 
 
 def _sleep(session: Session, args: list[bytes]) -> Any:

@@ -254,3 +254,17 @@ def test_nothing_is_taken_on_after_the_last_save():
 def test_shutdown_words_that_do_not_fit(words):
     reply = local_node().client().call("SHUTDOWN", *words.split())
     assert str(reply) == "ERR syntax error"
+
+
+def test_a_reload_is_not_logged():
+    local = node_on(SimulatedDisk(random.Random(1)), enable_debug_command="yes")
+    client = local.client()
+    client.call("SET", "a", "1")
+    local.node.log.keep_backlog(1 << 20)
+    cursor = local.node.log.open_cursor()
+    assert client.call("DEBUG", "RELOAD") == b"OK"
+    client.call("SET", "b", "2")
+    local.node.log.flush()
+    logged = local.node.log.read(cursor, 1 << 20)
+    assert b"DEBUG" not in logged and b"SET" in logged
+    assert sorted(client.call("KEYS", "*")) == [b"a", b"b"]
