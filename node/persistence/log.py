@@ -127,6 +127,12 @@ class Log:
     def shorten(self, mark: int, requests: list[list[bytes]], chunk: bytes) -> None:
         """Log the very bytes that requests were parsed from, if every one of them has been logged
         since `mark` as it came, for the same readers, and nothing else has."""
+        if len(requests) == 1:  # most chunks, and sooner said for these
+            if len(self._pending) == mark + 1:
+                record, audience = self._pending[mark]
+                if record is requests[0]:
+                    self._pending[mark] = (chunk, audience)
+            return
         records = self._pending[mark:]
         if not records or len(records) != len(requests):
             return
@@ -142,7 +148,7 @@ class Log:
             data = _encode(records, REPLICAS)
             self._store(data)
             if self.aof is not None:
-                shared = all(audience == BOTH for _, audience in records)
+                shared = {audience for _, audience in records} == {BOTH}
                 self.aof.append(data if shared else _encode(records, AOF))
         if self.writers:
             for session in self.writers:
