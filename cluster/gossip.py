@@ -7,8 +7,9 @@ round, and from then on the gossip of known nodes introduces the rest, with thei
 
 Once a second the one of five random nodes that was heard of longest ago is pinged, and any node
 not heard of for a quarter of the node timeout (Redis waits for half of it, and so suspects a node
-that is silent later). A link on which nothing came for half the node timeout although an answer is
-due is opened anew, in case only the connection is broken.
+that is silent later; in a large cluster, where that would cost as much again, so do we). A link
+on which nothing came for half the node timeout although an answer is due is opened anew, in case
+only the connection is broken.
 """
 
 from collections.abc import Iterable
@@ -39,6 +40,7 @@ from cluster.view import (
 
 PING_PERIOD = 1000
 DRAWN = 5
+SMALL_CLUSTER = 16  # nodes
 RECONNECT_PERIOD = 100
 SHORTEST_HANDSHAKE = 1000
 # What a node says about itself and is believed; and of what others say about it.
@@ -448,7 +450,8 @@ class Gossip:
     def _keep_touch(self, node: Node) -> None:
         now, timeout = self.desk.now, self.desk.options.node_timeout
         if not node.ping_sent:
-            if now - node.pong_received > timeout // 4 and node.connected:
+            few = len(self.desk.view.order) <= SMALL_CLUSTER
+            if now - node.pong_received > timeout // (4 if few else 2) and node.connected:
                 self.speaker.ping(node.link)
             return
         link = node.link

@@ -29,6 +29,7 @@ from cluster.slots import SLOTS, key_slot
 
 NODE_TIMEOUT_MS = 15_000
 SETTLING_SECONDS = 5.0
+FORMATION_SECONDS = 120.0
 WRITES_PER_SECOND = 2000  # of the whole cluster
 PULSES_PER_SECOND = 20
 MOST_GROWTH = 1.5  # of a cost that is to grow no faster than the number of nodes, beside that
@@ -140,7 +141,7 @@ def valkeys(nodes: int, directory: Path) -> Iterator[Running]:
     fleet = Fleet(plan, directory)
     try:
         start(fleet, Program(find_program("valkey-server")))
-        trio.run(fleet.become_ready)
+        trio.run(fleet.formation().form, FORMATION_SECONDS)
         pids = [process.pid for process in fleet.processes.values()]
         yield Running(shards, list(plan.ports), pids)
     finally:
@@ -254,25 +255,24 @@ def form(world: World) -> None:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def show(costs: list[Cost]) -> None:
+def show_heads() -> None:
     print(f"{'':<10}{'nodes':>6} {'load':<5}{'msg/s':>8}{'kB/s':>8}{'cpu ms/s':>9}", end="")
-    print(f"{'us/tick':>9}{'us/msg':>8}   growth against the smallest: bytes, cpu")
-    for cost in costs:
-        least = min(
-            (one for one in costs if (one.who, one.load) == (cost.who, cost.load)),
-            key=lambda one: one.nodes,
-        )
-        row = f"{cost.who:<10}{cost.nodes:>6} {cost.load:<5}{cost.messages:>8.1f}"
-        row += f"{cost.bytes / 1000:>8.2f}{cost.cpu_ms:>9.2f}"
-        row += "".join(
-            f"{'' if value is None else format(value, '.1f'):>{width}}"
-            for value, width in ((cost.tick_us, 9), (cost.message_us, 8))
-        )
-        if cost is not least:
-            factor = cost.nodes / least.nodes
-            row += f"   {factor:.1f} times the nodes: {cost.bytes / least.bytes:.1f}, "
-            row += f"{cost.cpu_ms / max(least.cpu_ms, 0.01):.1f}"
-        print(row, flush=True)
+    print(f"{'us/tick':>9}{'us/msg':>8}   growth against the smallest: bytes, cpu", flush=True)
+
+
+def show(cost: Cost, costs: list[Cost]) -> None:
+    """One row; the smallest of its kind is the first of `costs`."""
+    least = next(one for one in costs if (one.who, one.load) == (cost.who, cost.load))
+    row = f"{cost.who:<10}{cost.nodes:>6} {cost.load:<5}{cost.messages:>8.1f}"
+    row += f"{cost.bytes / 1000:>8.2f}{cost.cpu_ms:>9.2f}"
+    row += "".join(
+        f"{'' if value is None else format(value, '.1f'):>{width}}"
+        for value, width in ((cost.tick_us, 9), (cost.message_us, 8))
+    )
+    if cost is not least:
+        row += f"   {cost.nodes / least.nodes:.1f} times the nodes: "
+        row += f"{cost.bytes / least.bytes:.1f}, {cost.cpu_ms / max(least.cpu_ms, 0.01):.1f}"
+    print(row, flush=True)
 
 
 def grows_too_fast(costs: list[Cost]) -> bool:
@@ -298,21 +298,29 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
     costs: list[Cost] = []
+    show_heads()
+    for cost in measured(options):
+        costs.append(cost)
+        show(cost, costs)
+    if grows_too_fast(costs):
+        print("FAILED: the core's work grows faster than the number of nodes")
+        return 1
+    return 0
+
+
+def measured(options: argparse.Namespace) -> Iterator[Cost]:
+    """Everything that was asked for, the smallest first."""
     for who, make, sizes in (
         ("ours", ours, options.nodes),
         ("valkey", valkeys, options.reference),
     ):
         for nodes in sizes:
-            costs += measure_processes(who, make, nodes, options.seconds)
+            yield from measure_processes(who, make, nodes, options.seconds)
     meter = Meter()
     for name in ("tick", "receive"):
         meter.watch(name)
-    costs += [measure_simulated(nodes, options.seconds, meter) for nodes in options.simulated]
-    show(costs)
-    if grows_too_fast(costs):
-        print("FAILED: the core's work grows faster than the number of nodes")
-        return 1
-    return 0
+    for nodes in options.simulated:
+        yield measure_simulated(nodes, options.seconds, meter)
 
 
 if __name__ == "__main__":
