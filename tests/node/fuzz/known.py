@@ -113,8 +113,8 @@ KNOWN: tuple[Known, ...] = (
         _is_encoding_of_a_string,
     ),
     Known(
-        "a list that has become short is a listpack to us; to a real server only if what is left of "
-        "it lies in one node, and we have no nodes",
+        "a list that has become short is a listpack to us; to a real server only if what is left "
+        "of it lies in one node, and we have no nodes",
         _is_list_in_several_nodes,
     ),
     Known(
