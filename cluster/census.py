@@ -261,7 +261,7 @@ async def exports(access: Access, node: Member | Address) -> list[Export]:
     return found
 
 
-async def settled_census(access: Access, seed: Address, patience: float = 5.0) -> Census:
+async def settled_census(access: Access, seed: Address, patience: float = 3.0) -> Census:
     """A census after gossip has done its work: all agree, or a while is over.
 
     Raises CensusFailed.

@@ -1,7 +1,7 @@
 """The commands of `slotfleet` for any cluster: their words and options.
 
-What they do is in `cluster.manage`, which is imported by those that need it: the start of a
-cluster is not to wait for it.
+What they do is in `cluster.manage` and `cluster.manage_members`, which are imported by those that
+need them: the start of a cluster is not to wait for it.
 """
 
 import sys
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from cluster.manage import Request
     from cluster.plan import Census, Move
+    from cluster.request import Request
 
 Command = Callable[..., None]
 
@@ -77,8 +77,8 @@ ADDRESS = "HOST:PORT"
 
 def request_of(address: str, options: Mapping[str, Any]) -> "Request":
     """What the options common to all say. Raises OperatorError."""
-    from cluster.manage import Request, parse_address
     from cluster.operations import Settings
+    from cluster.request import Request, parse_address
 
     settings = Settings()
     if "timeout" in options:
@@ -125,7 +125,8 @@ def reshard(
     if ranges is not None and sources != "all":
         raise click.UsageError("--range takes the slots from wherever they are, without --from")
     from cluster import plan
-    from cluster.manage import move, parse_ranges
+    from cluster.manage import move
+    from cluster.request import parse_ranges
     from cluster.slots import to_text
 
     def planned(census: "Census") -> "Sequence[Move]":
@@ -172,7 +173,8 @@ def rebalance(
     interrupted is carried on by the same command.
     """
     from cluster import plan
-    from cluster.manage import Refused, move
+    from cluster.manage import move
+    from cluster.request import Refused
 
     def planned(census: "Census") -> "Sequence[Move]":
         by_id: dict[str, float] = {}
@@ -225,7 +227,8 @@ def add_node(new: str, address: str, replica: bool, replica_of: str | None, **op
     Without --replica it is a primary without slots, which `slotfleet rebalance
     --use-empty-primaries` gives its share.
     """
-    from cluster.manage import add_node, parse_address
+    from cluster.manage_members import add_node
+    from cluster.request import parse_address
 
     with reported_errors():
         primary = replica_of or ("" if replica else None)
@@ -240,7 +243,7 @@ def add_node(new: str, address: str, replica: bool, replica_of: str | None, **op
 @access_options
 def del_node(address: str, node: str, **options: Any) -> None:
     """Let a node go: its slots and its replicas go to others first, then all forget it."""
-    from cluster.manage import del_node
+    from cluster.manage_members import del_node
 
     with reported_errors():
         sys.exit(not del_node(request_of(address, options), node))
@@ -258,7 +261,7 @@ def failover(address: str, node: str, how: str | None, **options: Any) -> None:
 
     NODE is the replica, or a primary whose best replica is to take its place.
     """
-    from cluster.manage import failover
+    from cluster.manage_members import failover
 
     with reported_errors():
         sys.exit(not failover(request_of(address, options), node, how or ""))
@@ -274,7 +277,8 @@ def create(addresses: tuple[str, ...], replicas: int, **options: Any) -> None:
 
     Primaries are spread over the hosts, and replicas are elsewhere than their primary.
     """
-    from cluster.manage import create, parse_address
+    from cluster.manage_members import create
+    from cluster.request import parse_address
 
     with reported_errors():
         places = [parse_address(address) for address in addresses]
