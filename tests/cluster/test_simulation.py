@@ -57,9 +57,9 @@ def test_seed(seed):
 
 def test_a_seed_gives_the_same_run_in_every_process():
     def digests(hash_seed: str) -> list[str]:
-        command = [sys.executable, "-m", "cluster.simulation", "--seeds", "2-4", "--jobs", "1"]
+        command = [sys.executable, "-m", "cluster.simulation", "--seeds", "2-3", "--jobs", "1"]
         run = subprocess.run(
-            [*command, "--seconds", "16", "--digests"],
+            [*command, "--seconds", "12", "--digests"],
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
@@ -69,7 +69,7 @@ def test_a_seed_gives_the_same_run_in_every_process():
         return re.findall(r"seed \d+ ([0-9a-f]{32})", run.stdout)
 
     first, second = digests("1"), digests("2")
-    assert first == second and len(set(first)) == 3
+    assert first == second and len(set(first)) == 2
 
 
 def test_what_a_node_logs_does_not_change_the_run():
