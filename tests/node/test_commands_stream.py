@@ -333,7 +333,7 @@ def test_effects_with_times(witness: Witness) -> None:
 
 
 def _timeless_words(commands: list[list[bytes]]) -> list[str]:
-    """Words with T for times and for ids of now, whose sequence counts what fell into the same ms."""
+    """Words with T for times and for ids of now, whose sequence counts what shares the ms."""
     return [re.sub(r"\b1\d{12}(-\d+)?\b", "T", b" ".join(words).decode()) for words in commands]
 
 
