@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from cluster.__main__ import main
 from cluster.processes import find_program
+from cluster.request import Refused, parse_address, parse_ranges
 from cluster.slots import key_slot, slot_range, to_text
 from tests.cluster.company import FLAGS, Company
 
@@ -172,3 +173,60 @@ def test_what_was_interrupted_is_carried_on_by_the_same_command(operator, server
     owned = three.nodes.nodes(1)[three.nodes.id(1)][2].split()
     assert owned == [to_text(slot_range(0, last)), "5461-10922"] or owned == ["0-10922"]
     three.assert_whole()
+
+
+def test_of_two_values_of_a_key_none_is_dropped_unless_told_to(operator):
+    two = operator(find_program("valkey-server"), 2)
+    nodes, first = two.nodes, two.address(0)
+    two.run("create", first, two.address(1), "--yes")
+    nodes.wait_agree()
+    slot, port = key_slot(b"key:1"), nodes.servers[1].port
+    assert nodes.call(0, "MSET", "{key:1}", "old", "{key:1}same", "as it is") == b"OK"
+    assert nodes.call(1, "CLUSTER", "SETSLOT", slot, "IMPORTING", nodes.id(0)) == b"OK"
+    copy = ("MIGRATE", "127.0.0.1", port, "", 0, 5000, "COPY", "KEYS", "{key:1}", "{key:1}same")
+    assert nodes.call(0, *copy) == b"OK"
+    nodes.call(0, "SET", "{key:1}", "new")
+
+    said = two.run("fix", first, "--yes", expected=1)
+    assert "left: {key:1} is at <1> and, other, at <0>; --replace overwrites the latter" in said
+    assert nodes.call(0, "MGET", "{key:1}", "{key:1}same") == [b"new", b"as it is"]
+    assert nodes.call(1, "CLUSTER", "COUNTKEYSINSLOT", slot) == 1
+    two.run("fix", first, "--replace", "--yes")
+    assert nodes.call(0, "MGET", "{key:1}", "{key:1}same") == [b"old", b"as it is"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("check", "127.0.0.1:1"), "127.0.0.1:1: "),
+        (("reshard", "nowhere", "--slots", "1", "--to", "x"), "'nowhere' is no HOST:PORT"),
+        (("reshard", "h:99999", "--slots", "1", "--to", "x"), "'h:99999' is no HOST:PORT"),
+        (("create", "h:1", "h:1", "--yes"), "a node was named twice"),
+        (("create", "h:1", "h:2", "--replicas", "2", "--yes"), "2 nodes are no number of"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(words, reason):
+    done = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert done.exit_code == 1
+    assert done.output.startswith("slotfleet: ")
+    assert reason in done.output
+    assert done.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--slots", "1", "--range", "7"), ("--range", "7", "--from", "x")]
+)
+def test_a_reshard_needs_a_number_of_slots_or_their_names(words):
+    done = CliRunner().invoke(main, ("reshard", "h:1", "--to", "x", *words))
+    assert done.exit_code == 2
+
+
+def test_ranges_are_read_with_commas_or_spaces():
+    assert parse_ranges("0-2,7") == parse_ranges("0-2 7") == 0b10000111
+    with pytest.raises(Refused, match="not a slot range: '7-5'"):
+        parse_ranges("7-5")
+
+
+def test_an_address_may_be_of_this_machine_or_of_the_sixth_version():
+    assert parse_address("7000") == parse_address(":7000") == ("127.0.0.1", 7000)
+    assert parse_address("[::1]:7000") == parse_address("::1:7000") == ("::1", 7000)
