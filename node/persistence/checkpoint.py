@@ -122,7 +122,7 @@ def records(
             continue
         index = db.index
         deadline = db.expires.get
-        for part in db.parts:
+        for part in filter(None, db.parts):
             for key, value in part.items():
                 idle_s = db.idle_ms(key) // 1000 if tells_idle else None
                 freq = None if frequency is None else frequency(db, key)
