@@ -387,6 +387,16 @@ INTEGERS = [b":%d\r\n" % n for n in range(SMALL)]
 _BULK_HEADS = [b"$%d" % n for n in range(SMALL)]
 
 
+def is_canonical(chunk: bytes, requests: list[list[bytes]]) -> bool:
+    """Whether the chunk that hiredis has split into these requests is what they are encoded as.
+
+    hiredis doesn't look at what ends an argument, and takes `+word` for one. False also where that
+    cannot be told soon, because an argument holds a line break.
+    """
+    lines = len(requests) + 2 * sum(map(len, requests))
+    return chunk.count(b"\r\n") == lines and b"\r\n" not in _join(map(_join, requests))
+
+
 def encode_request(args: list[bytes]) -> bytes:
     """A request in its canonical form, as the log and replicas get it."""
     return hiredis.pack_command(tuple(args))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import attrs
 
-from node.resp import encode_request
+from node.resp import encode_request, is_canonical
 
 REPLICAS = 1
 AOF = 2
@@ -130,7 +130,7 @@ class Log:
         if len(requests) == 1:  # most chunks, and sooner said for these
             if len(self._pending) == mark + 1:
                 record, audience = self._pending[mark]
-                if record is requests[0]:
+                if record is requests[0] and is_canonical(chunk, requests):
                     self._pending[mark] = (chunk, audience)
             return
         records = self._pending[mark:]
@@ -138,7 +138,8 @@ class Log:
             return
         audience = records[0][1]
         # Most are the very same objects, which makes comparing them fast.
-        if [record for record, whom in records if whom == audience] == requests:
+        logged = [record for record, whom in records if whom == audience]
+        if logged == requests and is_canonical(chunk, requests):
             self._pending[mark:] = [(chunk, audience)]
 
     def flush(self) -> int:

@@ -88,7 +88,8 @@ def test_the_bytes_that_came_are_logged_for_those_whom_they_concern():
     log.open_aof()
     cursor = log.open_cursor()
     log.select(0)
-    chunk = b"SET a 1\r\nPUBLISH c m\r\n"  # as it came, which was not in the usual form
+    # As it came; told from what is encoded here by its small letters.
+    chunk = encode_request([b"set", b"a", b"1"]) + encode_request([b"publish", b"c", b"m"])
     for audience in (BOTH, REPLICAS, AOF):
         for second in (BOTH, REPLICAS):
             requests = [[b"SET", b"a", b"1"], [b"PUBLISH", b"c", b"m"]]
