@@ -37,9 +37,7 @@ WAITAOF_ON_REPLICA = ReplyError(
     b"ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas "
     b"are just local and are not propagated."
 )
-NO_AOF = ReplyError(
-    b"ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
-)
+NO_AOF = ReplyError(b"ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
 NUMLOCAL_RANGE = ReplyError(b"ERR value is out of range, value must between 0 and 1")
 NUMREPLICAS_RANGE = ReplyError(b"ERR value is out of range, must be positive")
 
