@@ -164,6 +164,8 @@ class Log:
             self.offset += len(data)
             self._trim()
         elif data and self.aof is not None:
+            self._starts.clear()  # of a former backlog: nobody could go on from there
+            self._blocks.clear()
             self.offset += 1  # nobody counts, but what is on disk has to be told from what isn't
 
     # --- reading ---------------------------------------------------------------------------------
