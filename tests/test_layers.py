@@ -36,8 +36,8 @@ ROWS = {
     "cluster.assignment "
     "cluster.slotmigration cluster.slotmigration.jobs cluster.nodesfile cluster.core",
     11: "cluster.directives cluster.routing cluster.member cluster.commands cluster.commands.* "
-    "cluster.leftovers cluster.slotmigration.tail cluster.slotmigration.snapshot cluster.slotmigration.source "
-    "cluster.slotmigration.target cluster.slotmigration.migrations",
+    "cluster.leftovers cluster.slotmigration.tail cluster.slotmigration.snapshot "
+    "cluster.slotmigration.source cluster.slotmigration.target cluster.slotmigration.migrations",
     12: "cluster.simulation cluster.simulation.* cluster.checks",
     13: "cluster.configfile cluster.bus cluster.server cluster.client cluster.processes "
     "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer "
