@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from node.pause import FAILOVER
+from node.pause import FAILOVER, SHUTDOWN
 from node.replication.follower import ONLINE, SENDING, WAITING, Replica
 from node.replication.snapshot import MARK_SIZE, Snapshot
 from node.session import REPLICA, REPLY_OFF
@@ -241,7 +241,9 @@ class Primary:
             return
         self._alone_since_ms = now_ms
         period_ms = 1000 * node.config.repl_ping_replica_period
-        if now_ms - self._pinged_ms >= period_ms and not node.pause.is_on_for(FAILOVER):
+        # Who waits for replicas to come into step must not keep them going.
+        awaited = node.pause.is_on_for(FAILOVER) or node.pause.is_on_for(SHUTDOWN)
+        if now_ms - self._pinged_ms >= period_ms and not awaited:
             self._pinged_ms = now_ms
             node.log.append_control(_PING)
         if now_ms - self._newline_ms >= NEWLINE_PERIOD_MS:
