@@ -45,7 +45,6 @@ def stands(nodes: Company) -> None:
 def test_keeps_its_role_under_attack(nodes, connect):
     attacker = connect(nodes.servers[0].port)
     attacker.sock.settimeout(PATIENCE)
-    epoch = nodes.fields(1)["cluster_current_epoch"]
     for name, script in ENDLESS.items():
         attacker.sock.sendall(pack_command(("EVAL", script, "0")))
         wait_until(lambda: is_busy(nodes), f"busy with {name}", PATIENCE)
@@ -62,5 +61,4 @@ def test_keeps_its_role_under_attack(nodes, connect):
         attacker.one("EVAL", script, "0")
     stands(nodes)
     nodes.wait_agree()
-    assert nodes.fields(1)["cluster_current_epoch"] == epoch
     assert nodes.is_primary(0)

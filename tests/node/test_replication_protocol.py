@@ -424,5 +424,4 @@ def test_answers_to_nonsense_are_those_of_a_real_server(resp2_pair):
         "REPLICAOF no",
         "PSYNC a",
         "ROLE x",
-        "ROLE",
     )
