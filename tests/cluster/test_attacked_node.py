@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parent.parent / "node"))
 from attacks import ENDLESS, OTHERS
 
 THIRDS = ("0-5460", "5461-10922", "10923-16383")
-NODE_TIMEOUT_MS = 2000
+NODE_TIMEOUT_MS = 4000
 LONG = ("loop", "pattern, exponential")
 
 
