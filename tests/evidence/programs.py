@@ -5,17 +5,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import attrs
 import hiredis
+import trio
 
-from cluster.processes import free_run
+from cluster.launcher import Fleet, Plan, start
+from cluster.processes import Program, find_program, free_run
 
 OURS = [sys.executable, "-m", "node"]
 READY_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 20.0
+FORMATION_SECONDS = 120.0
 
 Word = str | bytes | int | float
 
@@ -95,3 +101,15 @@ def connect(port: int, process: "subprocess.Popen[bytes]", timeout: float) -> Co
         else:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return Connection(sock)
+
+
+@contextmanager
+def cluster_of(server: str, shards: int, directory: Path, *directives: str) -> Iterator[Fleet]:
+    """A new cluster of a named server's nodes, each primary with a replica."""
+    fleet = Fleet(Plan(shards, 1, free_run(2 * shards), directives, server), directory)
+    try:
+        start(fleet, Program(find_program(server)))
+        trio.run(fleet.formation().form, FORMATION_SECONDS)
+        yield fleet
+    finally:
+        fleet.end(grace=2)

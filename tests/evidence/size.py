@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
-import trio
-from programs import Connection
+from programs import Connection, cluster_of
 
 from cluster import message as m
 from cluster.admin import parse_info
 from cluster.core import Core
-from cluster.launcher import HOST, Fleet, Plan, start
-from cluster.processes import Program, find_program, free_run
+from cluster.launcher import HOST, Fleet
+from cluster.processes import free_run
 from cluster.simulation.process import PORT
 from cluster.simulation.settings import Settings
 from cluster.simulation.world import World
@@ -29,7 +28,6 @@ from cluster.slots import SLOTS, key_slot
 
 NODE_TIMEOUT_MS = 15_000
 SETTLING_SECONDS = 5.0
-FORMATION_SECONDS = 120.0
 WRITES_PER_SECOND = 2000  # of the whole cluster
 PULSES_PER_SECOND = 20
 MOST_GROWTH = 1.5  # of a cost that is to grow no faster than the number of nodes, beside that
@@ -137,15 +135,9 @@ def valkeys(nodes: int, directory: Path) -> Iterator[Running]:
     """valkey-servers, formed as ours are."""
     shards = nodes // 2
     told = ("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--save", "")
-    plan = Plan(shards, 1, free_run(nodes), told, "valkey-server")
-    fleet = Fleet(plan, directory)
-    try:
-        start(fleet, Program(find_program("valkey-server")))
-        trio.run(fleet.formation().form, FORMATION_SECONDS)
+    with cluster_of("valkey-server", shards, directory, *told) as fleet:
         pids = [process.pid for process in fleet.processes.values()]
-        yield Running(shards, list(plan.ports), pids)
-    finally:
-        fleet.end(grace=2)
+        yield Running(shards, list(fleet.plan.ports), pids)
 
 
 def measure_processes(
