@@ -36,6 +36,7 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
     persistence/  checkpoint: the data as an RDB and back; loading: those a node starts with;
                   saves: its file, when it is due and what became of it;
                   aof/: every change in a file, as durable as promised; rewrites
+    expiring      keys whose time has come are deleted, beside all else
  7  node          Node: builds and owns all of the above
  8  turns         [trio] one task serves all plain sockets, a batch per turn
     streams       [trio] its portable twin, one task per stream

@@ -4,7 +4,6 @@ Drivers call `session`, `session.receive`, `end_turn` and `tick`; everything els
 """
 
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable, Iterator
 from random import Random
@@ -17,12 +16,12 @@ from node.background import AtOnce, Background
 from node.blocking import Blocking
 from node.clock import Clock
 from node.command import ANY, TABLE, FastTable, every_row
-from node.commands.hash_expiry import expire_due_fields
-from node.data.keyspace import EXPIRE, EXPIRED, Database, Keyspace
+from node.data.keyspace import EXPIRED, Database, Keyspace
 from node.data.limits import Limits
 from node.disk import Disk, RealDisk
 from node.eviction import Eviction
 from node.execute import Batch, Unit, run, run_again
+from node.expiring import Expiring
 from node.host import Host, Nowhere
 from node.housekeeper import Housekeeper
 from node.moving import Moving
@@ -54,7 +53,6 @@ _log = logging.getLogger(__name__)
 
 VERSION = "7.2.4"  # of Redis, whose dialect this is
 _EVERY = 1023  # turns pass unmeasured between two that are not; one less than a power of two
-EXPIRE_BATCH = 256  # keys deleted per tick before others get their turn
 
 assert commands  # importing them fills the table
 
@@ -103,12 +101,12 @@ class Node:
     scripting: Scripting = attrs.field(init=False)
     notifications: Notifications = attrs.field(init=False)
     eviction: Eviction = attrs.field(init=False)
+    expiring: Expiring = attrs.field(init=False)
     rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
     sessions: dict[int, Session] = attrs.field(factory=dict)
     now_ms: int = 0
     started_ms: int = 0
     started_wall_ms: int = 0
-    expires_actively: bool = True
     is_idle: bool = False
     gate: int = 0
     loading: Loading | None = None
@@ -145,6 +143,7 @@ class Node:
         self.moving = Moving(self)
         self.slot_stats = SlotStats(self)
         self.eviction = Eviction(self)
+        self.expiring = Expiring(self)
         self.run_id = f"{self.random.getrandbits(160):040x}"
         self.begin_turn()
         self.started_ms, self.started_wall_ms = self.now_ms, self.keyspace.now_ms
@@ -289,7 +288,7 @@ class Node:
             self.blocking.expire(self.now_ms)
             self.end_turn()
             return
-        self._expire_due()
+        self.expiring.tick()
         self.blocking.expire(self.now_ms)
         self.pause.tick()
         self.role.tick()
@@ -309,6 +308,7 @@ class Node:
             self.pause.next_deadline_ms(),
             self.role.next_deadline_ms(),
             self.moving.next_deadline_ms(),
+            self.expiring.next_deadline_ms(),
         )
         return min((at_ms for at_ms in times if at_ms is not None), default=None)
 
@@ -335,19 +335,6 @@ class Node:
             row.calls = row.failed = row.rejected = 0
             row.times.clear()
         self.slot_stats.reset()
-
-    def _expire_due(self) -> None:
-        if self.keyspace.expiry != EXPIRE or self.pause.is_on() or not self.expires_actively:
-            return
-        if self.loading is not None:
-            return
-        for db in self.keyspace.databases:
-            for key in itertools.islice(db.expires.due(self.keyspace.now_ms), EXPIRE_BATCH):
-                db.expire_now(key)
-            due = db.field_expires.due(self.keyspace.now_ms)
-            for key in itertools.islice(due, EXPIRE_BATCH):
-                if not db.postpones(key):
-                    expire_due_fields(self, db, key)
 
     def _expire_key(self, db: Database, key: bytes) -> None:
         """Delete a key because its time has come, and tell replicas, files and listeners."""

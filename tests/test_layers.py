@@ -26,7 +26,7 @@ ROWS = {
     "node.slot_stats",
     5: "node.commands node.commands.* node.scripting node.scripting.*",
     6: "node.replication node.replication.* node.persistence.checkpoint "
-    "node.persistence.loading node.persistence.saves node.persistence.aof.*",
+    "node.persistence.loading node.persistence.saves node.persistence.aof.* node.expiring",
     7: "node.node",
     8: "node.process node.turns node.streams node.replication.links node.replication.source "
     "node.child node.children node.server node.__main__",

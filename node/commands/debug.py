@@ -94,7 +94,7 @@ def _write_log(session: Session, args: list[bytes]) -> Any:
 
 def _set_active_expire(session: Session, args: list[bytes]) -> Any:
     """SET-ACTIVE-EXPIRE <0|1>: Delete keys whose time has come by themselves, or only when met."""
-    session.node.expires_actively = args[2].strip() not in (b"0", b"")
+    session.node.expiring.is_on = args[2].strip() not in (b"0", b"")
     return OK
 
 

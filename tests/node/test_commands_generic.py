@@ -242,7 +242,7 @@ SORTS = (
 
 def test_scan_of_a_type_deletes_only_expired_keys_of_it() -> None:
     local = local_node()
-    local.node.expires_actively = False
+    local.node.expiring.is_on = False
     client = local.client()
     client.call("SET", "s", "1", "PX", "1")
     client.call("HSET", "h", "a", "1")

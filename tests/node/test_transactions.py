@@ -218,7 +218,7 @@ def test_statistics_count_what_ran(local):
     ],
 )
 def test_watched_keys_are_judged_by_what_swapdb_shows(local, before, after, broken):
-    local.node.expires_actively = False
+    local.node.expiring.is_on = False
     client = local.client()
     for db, line in ((1, after), (0, before)):
         client.call("SELECT", db)
