@@ -20,8 +20,10 @@ import hiredis
 import pytest
 
 from cluster.processes import FREE_PORTS, find_program, taken_ports
+from tests.warm import Warm, WarmProcess
 
 READY_TIMEOUT = 10.0
+OURS = "slotfleet-server"
 
 
 def _worker_ports() -> Iterator[int]:
@@ -57,7 +59,9 @@ def free_run(count: int) -> int:
             return first
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout: float = READY_TIMEOUT) -> None:
+def wait_until(
+    condition: Callable[[], object], what: object, timeout: float = READY_TIMEOUT
+) -> None:
     """Poll `condition` until it is true; fail the test, naming `what`, after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -83,7 +87,7 @@ def call(port: int, *args: str | bytes | int, timeout: float = 5.0) -> object:
 class ServerProcess:
     """A server that answers on `port` of the loopback, with its files in `directory`."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | WarmProcess
     port: int
     directory: Path
 
@@ -116,18 +120,39 @@ class ServerProcess:
             except OSError:
                 return False
 
-        wait_until(answers, f"server on port {self.port} answers PING\n{self.log()}")
+        wait_until(answers, self)
+
+    def __str__(self) -> str:
+        """What is said of a server that isn't ready."""
+        return f"server on port {self.port} answers PING\n{self.log()}"
 
 
 StartServer = Callable[..., ServerProcess]
 
 
+def run(command: list[str], directory: Path) -> subprocess.Popen[bytes]:
+    """Run a program in `directory`, its output appended to `log` there."""
+    with open(directory / "log", "ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory
+        )
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """What all nodes of this test process are forked from."""
+    found = Warm()
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[StartServer]:
+def start_server(tmp_path: Path, warm: Warm) -> Iterator[StartServer]:
     """A function (command, *directives, port=None) that starts a server and waits until it answers.
 
     `command` is the program with its leading arguments; directives are given as on its command
-    line: `start_server(["redis-server"], "--appendonly", "yes")`.
+    line: `start_server(["redis-server"], "--appendonly", "yes")`. The program `OURS` is not run
+    but forked.
     """
     started: list[ServerProcess] = []
 
@@ -138,14 +163,8 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         directory = tmp_path / (name or f"server-{port}")
         directory.mkdir(exist_ok=True)
         place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
-        with open(directory / "log", "ab") as log:
-            process = subprocess.Popen(
-                [*command, *place, *directives],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=directory,
-            )
+        first, *words = [*command, *place, *directives]
+        process = warm.start(words, directory) if first == OURS else run([first, *words], directory)
         server = ServerProcess(process, port, directory)
         started.append(server)
         server.wait_ready()
@@ -243,7 +262,13 @@ def valkey_server(start_server: StartServer, valkey_server_path: str) -> StartSe
 
 @pytest.fixture
 def our_server(start_server: StartServer) -> StartServer:
-    """A function (*directives) that starts a `slotfleet-server`."""
+    """A function (*directives) that starts a server of ours, forked from a warm process."""
+    return lambda *directives, **options: start_server([OURS], *directives, **options)
+
+
+@pytest.fixture
+def our_program(start_server: StartServer) -> StartServer:
+    """As `our_server`, by running the program `slotfleet-server`."""
     program = find_program("slotfleet-server")
     return lambda *directives, **options: start_server([program], *directives, **options)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import wait_until
 from redis.cache import CacheConfig
 from redis.connection import CacheProxyConnection
+
+from tests.conftest import wait_until
 
 
 @pytest.fixture

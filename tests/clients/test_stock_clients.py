@@ -20,12 +20,12 @@ import redis
 import redis.exceptions
 import valkey
 import valkey.exceptions
-from conftest import call, free_run, wait_until
 
 from cluster.admin import parse_info, parse_nodes, shard_slots
 from cluster.launcher import Fleet, Plan, start
 from cluster.processes import Program, find_program
 from cluster.slots import key_slot
+from tests.conftest import call, free_run, wait_until
 
 KEYS = 10_000
 BATCH = 100

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 import hiredis
-from conftest import Connection, ServerProcess, wait_until
 
 from cluster.slots import key_slot
+from tests.conftest import Connection, ServerProcess, wait_until
 
 HALF = 8192
 SETTLE_S = 20.0

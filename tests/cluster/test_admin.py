@@ -2,10 +2,10 @@
 
 import pytest
 import trio
-from conftest import free_ports
 
 from cluster.admin import Formation, FormationFailed, parse_info, parse_nodes, shard_slots
 from cluster.slots import SLOTS
+from tests.conftest import free_ports
 
 NODES = b"""\
 07c37dfeb235213a872192d90877d0cd55635b91 127.0.0.1:30004@31004,host \

@@ -8,7 +8,6 @@ import attrs
 import hiredis
 import pytest
 import trio
-from conftest import free_ports
 
 from cluster import effects as fx
 from cluster import message as m
@@ -17,6 +16,7 @@ from cluster.processes import is_free
 from cluster.server import open_bus
 from cluster.slots import slot_range
 from node.config import Config
+from tests.conftest import free_ports
 
 THIRDS = [slot_range(0, 5460), slot_range(5461, 10922), slot_range(10923, 16383)]
 

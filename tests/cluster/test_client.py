@@ -6,10 +6,10 @@ import attrs
 import hiredis
 import pytest
 import trio
-from conftest import free_ports
 
 from cluster.client import ClusterClient, Connection, ReplyError, Unavailable, error_class
 from cluster.slots import SLOTS, key_slot
+from tests.conftest import free_ports
 
 Answer = Callable[[list[bytes]], bytes]
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
-from conftest import ServerProcess, free_ports
 from socket_driver import SocketDriver
 
 from cluster import effects as fx
@@ -12,6 +11,7 @@ from cluster.core import Core
 from cluster.desk import Options
 from cluster.nodesfile import fresh_view
 from cluster.view import FAIL, PFAIL
+from tests.conftest import ServerProcess, free_ports
 
 DIRECTIVES = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
 SLOTS = [(0, 5460), (5461, 10922), (10923, 16383)]

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import call, free_run, wait_until
 
 from cluster.launcher import LauncherError, Plan
 from cluster.processes import Process
+from tests.conftest import call, free_run, wait_until
 
 SLOTFLEET = [sys.executable, "-m", "cluster"]
 

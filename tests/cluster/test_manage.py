@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.__main__ import main
-from cluster.processes import find_program
 from cluster.request import Refused, parse_address, parse_ranges
 from cluster.slots import key_slot, slot_range, to_text
 from tests.cluster.company import FLAGS, Company
+from tests.conftest import OURS
 
 KEYS = [f"key:{i}" for i in range(60)]
 PROGRESS = re.compile(r"\d+ of \d+ slots")
@@ -122,7 +122,7 @@ def work_with_members(operator: Operator) -> list[tuple]:
 
 
 def test_the_same_comes_of_each_command_on_ours_and_on_real_nodes(operator, valkey_server_path):
-    ours = operator(find_program("slotfleet-server"), 4)
+    ours = operator(OURS, 4)
     valkeys = operator(valkey_server_path, 4)
     with_slots = work_with_slots(ours)
     assert with_slots == work_with_slots(valkeys)
@@ -149,11 +149,11 @@ def interrupted(sign: signal.Signals, *words: str) -> str:
     return text
 
 
-@pytest.mark.parametrize(
-    ("server", "way"), [("slotfleet-server", "as a whole"), ("valkey-server", "by key")]
-)
-def test_what_was_interrupted_is_carried_on_by_the_same_command(operator, server, way):
-    three = operator(find_program(server), 3)
+@pytest.mark.parametrize(("server", "way"), [(OURS, "as a whole"), ("valkey-server", "by key")])
+def test_what_was_interrupted_is_carried_on_by_the_same_command(
+    operator, valkey_server_path, server, way
+):
+    three = operator(server if server == OURS else valkey_server_path, 3)
     first, target = three.address(0), three.address(1)
     three.run("create", *map(three.address, range(3)), "--yes")
     three.nodes.wait_agree()
@@ -172,8 +172,8 @@ def test_what_was_interrupted_is_carried_on_by_the_same_command(operator, server
     three.assert_whole()
 
 
-def test_of_two_values_of_a_key_none_is_dropped_unless_told_to(operator):
-    two = operator(find_program("valkey-server"), 2)
+def test_of_two_values_of_a_key_none_is_dropped_unless_told_to(operator, valkey_server_path):
+    two = operator(valkey_server_path, 2)
     nodes, first = two.nodes, two.address(0)
     two.run("create", first, two.address(1), "--yes")
     nodes.wait_agree()

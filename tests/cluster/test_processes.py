@@ -9,7 +9,6 @@ import textwrap
 import time
 
 import pytest
-from conftest import free_ports, wait_until
 
 from cluster.processes import (
     FREE_PORTS,
@@ -21,6 +20,7 @@ from cluster.processes import (
     free_run,
     taken_ports,
 )
+from tests.conftest import free_ports, wait_until
 
 
 def sleeper(tmp_path, code: str = "import time; time.sleep(60)") -> Process:

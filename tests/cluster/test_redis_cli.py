@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import attrs
 import pytest
 
-from cluster.processes import find_program
 from cluster.slots import key_slot
 from tests.cluster.company import FLAGS, PATIENCE, Company
-from tests.conftest import wait_until
+from tests.conftest import OURS, wait_until
 
 KEYS = [f"key:{i}" for i in range(60)]
 STEP_TIMEOUT = 60  # seconds
@@ -161,7 +160,7 @@ def test_each_subcommand_ends_as_with_real_nodes(
     operator, valkey_server_path, redis_server, tmp_path
 ):
     operators = [
-        operator(find_program("slotfleet-server"), "ours"),
+        operator(OURS, "ours"),
         operator(valkey_server_path, "theirs"),
     ]
     lone = [redis_server(), redis_server()]

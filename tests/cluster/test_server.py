@@ -8,13 +8,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import free_ports, free_run, wait_until
 
 from cluster.configfile import ConfigFile, FileInUse
 from cluster.processes import find_program
 from cluster.server import open_bus
 from node.config import Config
 from node.process import Exit
+from tests.conftest import free_ports, free_run, wait_until
 
 NODES = 6
 
@@ -84,13 +84,13 @@ def heir_of(victim, others):
     return next(node for node in others if node.port == port)
 
 
-def test_a_restarted_node_is_who_it_was(our_server):
-    node = our_server("--cluster-enabled", "yes")
+def test_a_restarted_node_is_who_it_was(our_program):
+    node = our_program("--cluster-enabled", "yes")
     node.call("CLUSTER", "ADDSLOTSRANGE", 0, 99)
     node.call("CLUSTER", "SET-CONFIG-EPOCH", 7)
     shown = node.call("CLUSTER", "NODES")
     node.kill()
-    again = our_server("--cluster-enabled", "yes", port=node.port, name=node.directory.name)
+    again = our_program("--cluster-enabled", "yes", port=node.port, name=node.directory.name)
     assert again.call("CLUSTER", "NODES") == shown
     assert "No cluster configuration found" in (again.directory / "log").read_text()
 
@@ -169,13 +169,19 @@ def test_a_refusal_ends_the_process_before_anything_is_announced(tmp_path):
     assert "Ready to accept" not in done.stdout
 
 
-def test_without_cluster_enabled_it_is_a_server_like_any_other(our_server):
-    node = our_server()
+def test_without_cluster_enabled_it_is_a_server_like_any_other(our_program):
+    node = our_program()
     assert node.call("SET", "a", "1") == b"OK"
     assert node.call("SELECT", "9") == b"OK"
     assert b"cluster_enabled:0" in node.call("INFO", "cluster")
     assert str(node.call("CLUSTER", "INFO")) == "ERR This instance has cluster support disabled"
     assert not (node.directory / "nodes.conf").exists()
+
+
+def test_a_node_without_the_cluster_package(start_server):
+    node = start_server([sys.executable, "-m", "node"])
+    assert node.call("SET", "a", "1") == b"OK"
+    assert str(node.call("CLUSTER", "INFO")).startswith("ERR unknown command 'CLUSTER'")
 
 
 def test_a_member_keeps_one_database_and_follows_its_directives(our_server):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import hiredis
 import pytest
-from conftest import Connection, ServerProcess, wait_until
 from moving_company import (
     HALF,
     OVER,
@@ -23,6 +22,7 @@ from moving_company import (
 )
 
 from cluster.slots import key_slot
+from tests.conftest import Connection, ServerProcess, wait_until
 
 Start = Callable[..., Company]
 DIRECTIVES = ("--cluster-enabled", "yes", "--cluster-node-timeout", "3000")

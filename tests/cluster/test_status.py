@@ -4,10 +4,10 @@ from io import StringIO
 
 import pytest
 import trio
-from conftest import free_ports
 
 from cluster.admin import View, parse_info, parse_nodes
 from cluster.status import Row, Survey, plain, row_of, table
+from tests.conftest import free_ports
 
 NODES = (
     "a 127.0.0.1:7000@17000 {a}master - 0 0 1 connected 0-16383\n"

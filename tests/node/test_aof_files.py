@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Oracle
 from data_set import ask, contents, making
 from differential import connect_when_ready
 from local import local_node
@@ -17,6 +16,7 @@ from servers import Server, Start, info, wait_until
 from node.disk import SimulatedDisk
 from node.persistence.loading import LoadError
 from node.resp import encode_request
+from tests.node.conftest import Oracle
 
 NAME = "appendonly.aof"
 FORMS = {"rdb": "yes", "commands": "no"}

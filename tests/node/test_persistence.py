@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from servers import Server, Start, end, info, wait_until
 
+from cluster.processes import find_program
+
 CORRUPT = "Terminating server after rdb file reading failure"
 SLOW = ("--rdb-key-save-delay", "100000")  # microseconds for each key
 
@@ -249,7 +251,7 @@ def test_a_broken_file_ends_the_start(our_server, how):
     broken = damaged(file.read_bytes(), how)
     file.write_bytes(broken)
     done = subprocess.run(
-        [*server.process.args[:1], "--port", "0", "--dir", str(server.directory)],
+        [find_program("slotfleet-server"), "--port", "0", "--dir", str(server.directory)],
         capture_output=True,
         text=True,
         timeout=20,

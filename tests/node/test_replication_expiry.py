@@ -1,7 +1,6 @@
 """Keys whose time has come, on replicas: ours and a real one follow the same primary, and are asked
 the same."""
 
-import sys
 from typing import Any
 
 import pytest
@@ -33,13 +32,12 @@ OWN = ("own", "other", "oh", "stays")
 
 
 @pytest.fixture
-def replicas(redis_server: Any, start_server: Any) -> tuple[Server, Server, Server]:
+def replicas(redis_server: Any, our_server: Any) -> tuple[Server, Server, Server]:
     """A real primary that deletes nothing by itself; a real replica of it and ours."""
     primary = redis_server(*QUICK, "--enable-debug-command", "yes")
     primary.call("DEBUG", "SET-ACTIVE-EXPIRE", 0)
     real = redis_server(*QUICK, "--replicaof", f"127.0.0.1 {primary.port}")
-    command = [sys.executable, "-m", "node"]
-    own = start_server(command, *QUICK, "--replicaof", f"127.0.0.1 {primary.port}")
+    own = our_server(*QUICK, "--replicaof", f"127.0.0.1 {primary.port}")
     for replica in (real, own):
         wait_linked(replica)
     for line in FULL_OF_TYPES.split("|"):

@@ -2,7 +2,6 @@
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import hiredis
 import pytest
 
-OURS = [sys.executable, "-m", "node"]
 QUICK = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 MANY = 6000  # keys: more than are written without a child
 
@@ -26,8 +24,8 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 10) 
 
 
 @pytest.fixture
-def ours(start_server: Start) -> Start:
-    return lambda *directives: start_server(OURS, *QUICK, *directives)
+def ours(our_server: Start) -> Start:
+    return lambda *directives: our_server(*QUICK, *directives)
 
 
 @pytest.fixture(params=["redis-server", "valkey-server"])
