@@ -469,7 +469,7 @@ class Gossip:
         if now < self._next_draw:
             return
         self._next_draw = now + PING_PERIOD
-        drawn = [view.order[rng.randrange(len(view.order))] for _ in range(DRAWN)]
+        drawn = [rng.choice(view.order) for _ in range(DRAWN)]
         idle = [
             node
             for node in drawn

@@ -1,8 +1,9 @@
 """Keys of slots that are not served here: deleted a few at a time, beside the node's other work."""
 
 from collections.abc import Iterator
+from itertools import chain, compress
 
-from cluster.slots import members, slot_set
+from cluster.slots import SLOTS, members, slot_set
 from cluster.view import View
 from node.data.keyspace import Database
 from node.execute import execute
@@ -39,10 +40,5 @@ def _delete(session: Session, db: Database, keys: list[bytes]) -> None:
 
 def held_slots(node: Node) -> int:
     """The slots of which there are keys here."""
-    return slot_set(
-        slot
-        for db in node.keyspace.databases
-        if db.size
-        for slot, keys in enumerate(db.parts)
-        if keys
-    )
+    used = (compress(range(SLOTS), db.parts) for db in node.keyspace.databases if db.size)
+    return slot_set(chain.from_iterable(used))

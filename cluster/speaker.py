@@ -93,7 +93,7 @@ class Speaker:
         for _ in range(3 * max(wanted, 0)):
             if len(chosen) >= wanted:
                 break
-            node = view.order[rng.randrange(len(view.order))]
+            node = rng.choice(view.order)
             if node is not receiver and not node.suspected and self._worth_telling(node):
                 chosen[node.id] = node
         suspects = [node for node in view.suspects.values() if self._worth_telling(node)]

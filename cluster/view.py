@@ -12,7 +12,7 @@ from random import Random
 from attrs import define, field
 
 from cluster.message import TYPE_NAMES, Face
-from cluster.slots import EVERY_SLOT, SLOTS, members, ranges, to_text
+from cluster.slots import EVERY_SLOT, SLOTS, ranges, to_text
 
 # Flags of a node, as the bus carries them.
 PRIMARY = 1 << 0
@@ -296,8 +296,8 @@ class View:
                 node.flags |= MIGRATE_TO
         self.unassigned = self.unassigned | slots if node is None else self.unassigned & ~slots
         self.disclaimed &= ~slots
-        for slot in members(slots):
-            self.owner[slot] = node
+        for first, last in ranges(slots):
+            self.owner[first : last + 1] = [node] * (last - first + 1)
         self.version += 1
 
     def _set_slots(self, node: Node, slots: int) -> None:

@@ -7,6 +7,7 @@ it keeps what was synced, loses or tears the rest, and undoes the youngest chang
 
 import contextlib
 import errno
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -248,6 +249,11 @@ class _SimulatedSource:
         """Nothing is held open."""
 
 
+@functools.lru_cache(maxsize=1024)
+def _directory_of(name: str) -> str:
+    return os.path.normpath(os.path.dirname(name) or ".")
+
+
 class _SimulatedAppender:
     def __init__(self, disk: "SimulatedDisk", file: _File) -> None:
         self._disk = disk
@@ -336,9 +342,7 @@ class SimulatedDisk:
     def names(self, directory: str) -> list[str]:
         place = os.path.normpath(directory)
         return sorted(
-            os.path.basename(name)
-            for name in self._files
-            if os.path.normpath(os.path.dirname(name) or ".") == place
+            os.path.basename(name) for name in self._files if _directory_of(name) == place
         )
 
     def make_directory(self, name: str) -> None:
@@ -348,13 +352,9 @@ class SimulatedDisk:
         """Names of other directories stay as they are: each is synced by its own call."""
         self.spend_power()
         place = os.path.normpath(directory)
-
-        def is_here(name: str) -> bool:
-            return os.path.normpath(os.path.dirname(name) or ".") == place
-
-        now = {name: file for name, file in self._files.items() if is_here(name)}
+        now = {name: file for name, file in self._files.items() if _directory_of(name) == place}
         for names in (self._durable, *self._since):
-            for name in [name for name in names if is_here(name)]:
+            for name in [name for name in names if _directory_of(name) == place]:
                 del names[name]
             names.update(now)
         while self._since and self._since[0] == self._durable:
