@@ -1,28 +1,33 @@
 """Nodes forked from one warm process, as `slotfleet up` starts them: no test waits for imports.
 
 The warm process is this file, run as a program by `Warm`. A line of JSON on its standard input
-asks, a line on its standard output answers.
+asks, a line on its standard output answers. `slotfleet` itself can be run in the same way.
 """
 
 import gc
+import importlib
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from cluster.processes import Fork
+from cluster.processes import Fork, Process
+
+STREAMS = ("stdout", "stderr")
 
 
 @attrs.define(eq=False)
 class Warm:
-    """Forks nodes; all of them end with it."""
+    """Forks nodes, as a `Spawner` or with more to hold on to; all of them end with it."""
 
     _process: subprocess.Popen[str] = attrs.field(init=False)
     _turn: threading.Lock = attrs.field(factory=threading.Lock)
@@ -33,9 +38,23 @@ class Warm:
             [sys.executable, __file__], stdin=pipe, stdout=pipe, text=True, start_new_session=True
         )
 
-    def start(self, directives: list[str], directory: Path) -> "WarmProcess":
+    def __call__(self, directives: Sequence[str], directory: Path) -> Process:
         """A node in `directory`, its output appended to `log` there."""
-        return WarmProcess(self, [*directives], self.ask("start", str(directory), *directives))
+        return Process.of(self.ask("start", str(directory), *directives))
+
+    def start(self, directives: list[str], directory: Path) -> "WarmProcess":
+        return WarmProcess(self, directives, self(directives, directory).pid)
+
+    def slotfleet(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command of the program `slotfleet` to its end."""
+        with tempfile.TemporaryDirectory() as name:
+            process = WarmProcess(self, [*words], self.ask("slotfleet", name, *words))
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+            said = [Path(name, stream).read_text() for stream in STREAMS]
+        return subprocess.CompletedProcess(words, code, *said)
 
     def ask(self, *words: str | int) -> Any:
         asks, answers = self._process.stdin, self._process.stdout
@@ -90,18 +109,29 @@ class WarmProcess:
         return self.returncode
 
 
+def run_slotfleet(words: list[str]) -> int:
+    for fd, stream in enumerate(STREAMS, start=1):
+        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), fd)
+    from cluster.__main__ import main as program
+
+    return program(words, prog_name="slotfleet")
+
+
 def main() -> None:
     """The warm process."""
     from cluster.server import run_server
 
-    fork, running = Fork(run_server), set()
+    for name in ("__main__", "drill", "launcher", "status"):
+        importlib.import_module(f"cluster.{name}")
+    forks = {"start": Fork(run_server), "slotfleet": Fork(run_slotfleet)}
+    running = set()
     gc.collect()
     gc.freeze()
     for line in sys.stdin:
         answer = None
         match json.loads(line):
-            case ["start", directory, *directives]:
-                answer = fork(directives, Path(directory)).pid
+            case ["start" | "slotfleet" as what, directory, *words]:
+                answer = forks[what](words, Path(directory)).pid
                 running.add(answer)
             case ["reap", pid]:
                 answer = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -23,14 +23,13 @@ import valkey.exceptions
 
 from cluster.admin import parse_info, parse_nodes, shard_slots
 from cluster.launcher import Fleet, Plan, start
-from cluster.processes import Program, find_program
 from cluster.slots import key_slot
-from tests.conftest import call, free_run, wait_until
+from tests.conftest import OURS, call, free_run, wait_until
+from tests.warm import Warm
 
 KEYS = 10_000
 BATCH = 100
 DEADLINE = 20.0
-SERVER = "slotfleet-server"
 
 
 class PythonClient:
@@ -137,13 +136,13 @@ class Killing:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(warm: Warm, tmp_path: Path) -> Iterator[Fleet]:
     """Three shards with a replica each."""
     import trio
 
     directives = ("--cluster-node-timeout", "1000", "--save", "")
-    fleet = Fleet(Plan(3, 1, free_run(6), directives, SERVER), tmp_path)
-    start(fleet, Program(find_program(SERVER)))
+    fleet = Fleet(Plan(3, 1, free_run(6), directives, OURS), tmp_path)
+    start(fleet, warm)
     try:
         trio.run(fleet.become_ready)
         yield fleet
@@ -181,13 +180,14 @@ def replica_has_all(port: int) -> bool:
 
 def data_of(port: int) -> dict[bytes, bytes]:
     """All keys of a node with their values, asked from a replica if it is one."""
-    node = redis.Redis(port=port)
-    with node.client() as connection:
-        connection.execute_command("READONLY")
-        keys = connection.keys("*")
-        pipeline = [connection.execute_command("GET", key) for key in keys]
-    node.close()
-    return dict(zip(keys, pipeline, strict=True))
+    with redis.Redis(port=port) as node:
+        keys = node.keys("*")
+        pipeline = node.pipeline(transaction=False)
+        pipeline.execute_command("READONLY")
+        for key in keys:
+            pipeline.get(key)
+        _, *values = pipeline.execute()
+        return dict(zip(keys, values, strict=True))
 
 
 def primary_of(port: int) -> int | None:
@@ -198,9 +198,9 @@ def primary_of(port: int) -> int | None:
     return int(info["master_port"])
 
 
-def comes_back_as_replica(fleet: Fleet, port: int) -> int:
+def comes_back_as_replica(fleet: Fleet, port: int, warm: Warm) -> int:
     """Start a node that was killed; the port of the primary it follows then."""
-    fleet.spawn(Program(find_program(SERVER)), port)
+    fleet.spawn(warm, port)
 
     def follows() -> bool:
         try:
@@ -215,7 +215,7 @@ def comes_back_as_replica(fleet: Fleet, port: int) -> int:
     return primary
 
 
-def test_a_stock_client_goes_on_when_a_primary_dies(fleet, client):
+def test_a_stock_client_goes_on_when_a_primary_dies(fleet, client, warm):
     keys = [f"key:{i}" for i in range(KEYS)]
     first, second = keys[: KEYS // 2], keys[KEYS // 2 :]
     client.write(first)
@@ -239,7 +239,7 @@ def test_a_stock_client_goes_on_when_a_primary_dies(fleet, client):
     }
     assert missing <= at_risk
 
-    heir = comes_back_as_replica(fleet, killing.port)
+    heir = comes_back_as_replica(fleet, killing.port, warm)
     nodes = parse_nodes(call(heir, "CLUSTER", "NODES"))
     assert next(node for node in nodes if node.port == heir).slots == f"{low}-{high}"
     data = data_of(heir)

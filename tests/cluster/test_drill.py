@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 
 import attrs
 import pytest
@@ -108,12 +108,12 @@ def test_a_report_reads_as_lines_as_a_table_and_as_json():
     assert data["runs"][0]["errors"] == {"refused": 9, "CLUSTERDOWN": 1}
 
 
-def drill(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cluster", "drill", "kill-primary", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+@pytest.fixture
+def drill(warm) -> Callable[..., subprocess.CompletedProcess[str]]:
+    return lambda *args: warm.slotfleet("drill", "kill-primary", *args)
 
 
-def test_a_real_server_is_drilled(tmp_path):
+def test_a_real_server_is_drilled(drill, tmp_path):
     file = tmp_path / "report.json"
     done = drill("--server", "valkey-server", "--node-timeout", "500", "--json", str(file))
     assert done.returncode == 0, done.stderr
@@ -130,7 +130,7 @@ def test_a_real_server_is_drilled(tmp_path):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_ours_is_drilled_and_loses_nothing(tmp_path, fault):
+def test_ours_is_drilled_and_loses_nothing(drill, tmp_path, fault):
     file = tmp_path / "report.json"
     done = drill("--fault", fault, "--node-timeout", "1000", "--json", str(file))
     assert done.returncode == 0, done.stderr
@@ -141,7 +141,7 @@ def test_ours_is_drilled_and_loses_nothing(tmp_path, fault):
     assert run["timeline"]["promoted"] is not None
 
 
-def test_an_unknown_server_or_fault_is_a_clear_error():
+def test_an_unknown_server_or_fault_is_a_clear_error(drill):
     assert drill("--server", "no-such-server").stderr == (
         "slotfleet: no program 'no-such-server' on PATH\n"
     )

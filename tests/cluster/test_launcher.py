@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,21 @@ from cluster.processes import Process
 from tests.conftest import call, free_run, wait_until
 
 SLOTFLEET = [sys.executable, "-m", "cluster"]
+Slotfleet = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def slotfleet(*args: str, timeout: float = 40) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*SLOTFLEET, *args], capture_output=True, text=True, timeout=timeout)
+@pytest.fixture
+def slotfleet(warm) -> Slotfleet:
+    """A function that runs a command to its end; forked, where starting Python isn't the matter."""
+    return warm.slotfleet
+
+
+@pytest.fixture
+def program() -> Slotfleet:
+    """As `slotfleet`, by running the program."""
+    return lambda *args: subprocess.run(
+        [*SLOTFLEET, *args], capture_output=True, text=True, timeout=40
+    )
 
 
 def processes_of(directory: Path) -> list[Process]:
@@ -40,7 +52,7 @@ def directory(tmp_path):
 
 
 @pytest.fixture
-def up(directory):
+def up(slotfleet, directory):
     """A function that runs `slotfleet up --detach` there, detached."""
 
     def run(*args: str, port: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -50,12 +62,13 @@ def up(directory):
     return run
 
 
-def test_a_cluster_lives_through_up_status_down_and_up(up, directory, redis_cli):
+def test_a_cluster_lives_through_up_status_down_and_up(program, directory, redis_cli):
     port = free_run(6)
-    started = up(port=port)
+    up = ("up", "--detach", "--dir", str(directory), "--port", str(port))
+    started = program(*up)
     assert started.returncode == 0, started.stderr
     assert f"redis-cli -c -p {port}" in started.stdout
-    status = slotfleet("status", "--dir", str(directory))
+    status = program("status", "--dir", str(directory))
     assert status.returncode == 0
     assert len(re.findall(r"replica of \d+ .* ok$", status.stdout, re.M)) == 3
     check = subprocess.run([redis_cli, "--cluster", "check", f"127.0.0.1:{port}"], timeout=20)
@@ -63,19 +76,19 @@ def test_a_cluster_lives_through_up_status_down_and_up(up, directory, redis_cli)
 
     ids = [call(port + i, "CLUSTER", "MYID") for i in range(6)]
     processes = processes_of(directory)
-    assert slotfleet("down", "--dir", str(directory)).returncode == 0
+    assert program("down", "--dir", str(directory)).returncode == 0
     assert not any(process.is_alive() for process in processes)
-    stopped = slotfleet("status", "--dir", str(directory))
+    stopped = program("status", "--dir", str(directory))
     assert stopped.returncode == 1
     assert stopped.stdout.count("down") == 6
 
-    again = up(port=port)
+    again = program(*up)
     assert again.returncode == 0, again.stderr
     assert [call(port + i, "CLUSTER", "MYID") for i in range(6)] == ids
-    assert slotfleet("down", "--dir", str(directory)).returncode == 0
+    assert program("down", "--dir", str(directory)).returncode == 0
 
 
-def test_a_stopped_cluster_keeps_its_data(up, directory):
+def test_a_stopped_cluster_keeps_its_data(slotfleet, up, directory):
     port = free_run(2)
     small = ["--shards", "1", "--replicas", "1"]
     assert up(*small, port=port).returncode == 0
@@ -93,7 +106,7 @@ def test_a_running_cluster_keeps_its_directory(up, directory):
     assert all(process.is_alive() for process in processes_of(directory))
 
 
-def test_a_stopped_cluster_keeps_its_shape(up, directory):
+def test_a_stopped_cluster_keeps_its_shape(slotfleet, up, directory):
     assert up("--shards", "1", "--replicas", "0").returncode == 0
     assert slotfleet("down", "--dir", str(directory)).returncode == 0
     other = up("--shards", "2", "--replicas", "0")
@@ -128,7 +141,7 @@ def test_a_directory_of_something_else_is_left_alone(up, directory):
     assert [path.name for path in directory.iterdir()] == ["thesis.txt"]
 
 
-def test_directives_reach_every_node(up, directory):
+def test_directives_reach_every_node(slotfleet, up, directory):
     port = free_run(2)
     options = ["--shards", "2", "--replicas", "0", "--requirepass", "sesame", "--maxclients", "77"]
     started = up(*options, port=port)
@@ -190,7 +203,7 @@ def test_on_a_terminal_there_is_a_table_and_ctrl_c_reaches_the_launcher_only(dir
     assert "SIGTERM" in next(directory.glob("*/log")).read_text()
 
 
-def test_down_ends_a_stopped_process_too_and_tells_an_attached_launcher(directory):
+def test_down_ends_a_stopped_process_too_and_tells_an_attached_launcher(slotfleet, directory):
     small = ["--shards", "1", "--replicas", "0", "--port", str(free_run(1))]
     launcher = subprocess.Popen(
         [*SLOTFLEET, "up", "--dir", str(directory), *small], stdout=subprocess.DEVNULL
@@ -227,7 +240,7 @@ def test_directives_of_the_operator_come_before_the_launchers_choice():
     assert arguments[arguments.index("--masterauth") + 1] == "x"
 
 
-def test_down_and_status_need_a_cluster(tmp_path):
+def test_down_and_status_need_a_cluster(slotfleet, tmp_path):
     for command in ("down", "status"):
         refused = slotfleet(command, "--dir", str(tmp_path))
         assert refused.returncode == 1
