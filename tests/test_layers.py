@@ -4,6 +4,7 @@ And rows that decide stay pure: no trio, sockets, clock, files or random source 
 """
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,8 +95,13 @@ def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
             yield from running_nodes(child)
 
 
-def imports(module: str, path: Path) -> Iterator[tuple[int, str]]:
+@functools.cache
+def imports(module: str, path: Path) -> list[tuple[int, str]]:
     """(line, dotted name) of everything a module imports; a name in a module may follow its dot."""
+    return list(_imports(module, path))
+
+
+def _imports(module: str, path: Path) -> Iterator[tuple[int, str]]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in running_nodes(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -120,6 +126,14 @@ def imported_modules(module: str, path: Path) -> Iterator[tuple[int, str]]:
             yield line, name
 
 
+def dotted(node: ast.AST) -> str:
+    """`a.b.c`, or nothing where it isn't names all through."""
+    if isinstance(node, ast.Attribute):
+        before = dotted(node.value)
+        return before and f"{before}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def impurities(module: str, path: Path) -> Iterator[str]:
     allowed = ALLOWED.get(module, set())
     for line, name in imports(module, path):
@@ -129,13 +143,13 @@ def impurities(module: str, path: Path) -> Iterator[str]:
     uses_random = any(name == "random" for _, name in imports(module, path))
     for node in running_nodes(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
+            called = dotted(node.func)
             if called in IMPURE_CALLS - allowed:
                 yield f"{path.name}:{node.lineno} calls {called}"
             if called in ("Random", "random.Random") and not node.args:
                 yield f"{path.name}:{node.lineno} seeds its own randomness"
         if uses_random and isinstance(node, ast.Attribute):
-            used = ast.unparse(node)
+            used = dotted(node)
             if used.startswith("random.") and used != "random.Random":
                 yield f"{path.name}:{node.lineno} uses {used}"
 
