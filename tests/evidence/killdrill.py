@@ -73,15 +73,15 @@ class Outcome:
     wrong: list[str]
 
 
+def spawn(directives: list[str], directory: Path) -> subprocess.Popen[bytes]:
+    with open(directory / "log", "ab") as log:
+        command = [*OURS, *directives]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
 def start(port: int, directory: Path, policy: str) -> subprocess.Popen[bytes]:
     place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
-    with open(directory / "log", "ab") as log:
-        process = subprocess.Popen(
-            [*OURS, *place, *DIRECTIVES, "--appendfsync", policy],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
+    process = spawn([*place, *DIRECTIVES, "--appendfsync", policy], directory)
     deadline = time.monotonic() + READY_TIMEOUT
     while not is_ready(port):
         if process.poll() is not None or time.monotonic() > deadline:
