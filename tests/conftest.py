@@ -17,10 +17,17 @@ from typing import Any
 
 import attrs
 import hiredis
+import hypothesis
 import pytest
 
 from cluster.processes import FREE_PORTS, find_program, taken_ports
 from tests.warm import Warm, WarmProcess
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 READY_TIMEOUT = 10.0
 OURS = "slotfleet-server"

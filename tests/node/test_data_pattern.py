@@ -41,10 +41,10 @@ def test_case_can_be_ignored() -> None:
 
 
 def test_stars_do_not_explode() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not matches(b"a*" * 50 + b"b", b"a" * 20000)
     assert not matches(b"*a?" * 30 + b"*b", b"a" * 5000)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_agrees_with_a_real_server(oracle) -> None:

@@ -224,9 +224,9 @@ def test_claims_reserve_nothing():
 def best_of(times: int, what: Callable[[], object]) -> float:
     found = []
     for _ in range(times):
-        start = time.perf_counter()
+        start = time.process_time()
         what()
-        found.append(time.perf_counter() - start)
+        found.append(time.process_time() - start)
     return min(found)
 
 
