@@ -1,6 +1,7 @@
 """What applications do with redis-py: pipelines, messages, streams, scripts, caches, queues."""
 
 import asyncio
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -76,9 +77,13 @@ def test_watch_loops_lose_no_increment(client):
 
 
 def test_an_expired_key_breaks_a_watch(client):
-    client.set("a", 1, px=20)
     with client.pipeline() as pipeline:
-        pipeline.watch("a")
+        for px in itertools.accumulate(itertools.repeat(20)):  # it must live to be watched
+            client.set("a", 1, px=px)
+            pipeline.watch("a")
+            if pipeline.get("a") is not None:
+                break
+            pipeline.unwatch()
         wait_until(lambda: client.get("a") is None)
         pipeline.multi()
         pipeline.set("b", 1)

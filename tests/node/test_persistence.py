@@ -264,10 +264,11 @@ def test_a_broken_file_ends_the_start(our_server, how):
 
 def test_keys_whose_time_came_meanwhile_are_left_out(our_server, again):
     server = our_server()
-    server.call("SET", "short", "x", "PX", 300)
     server.call("SET", "long", "x", "EX", 1000)
+    gone_at = time.time() + 1
+    server.call("SET", "short", "x", "PXAT", int(1000 * gone_at))
     end(server)
-    time.sleep(0.3)
+    time.sleep(max(0, gone_at - time.time()))
     server = again(server)
     assert server.call("DBSIZE") == 1
     facts = persistence(server)
