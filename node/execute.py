@@ -131,8 +131,10 @@ def run(node: "Node", batch: Batch) -> None:
             except Exception:
                 value = crash(session, args)
             if keyspace.dirty != dirty:
-                if log.active or session.effects is not None:
+                if session.effects is not None:
                     finish(node, session, args)
+                elif log.active:  # here there is no unit, and no primary's stream
+                    log.append_one(session.db.index, args)
                 if blocking.ready:
                     blocking.serve()
                 if session.late:

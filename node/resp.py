@@ -390,9 +390,12 @@ _BULK_HEADS = [b"$%d" % n for n in range(SMALL)]
 def is_canonical(chunk: bytes, requests: list[list[bytes]]) -> bool:
     """Whether the chunk that hiredis has split into these requests is what they are encoded as.
 
-    hiredis doesn't look at what ends an argument, and takes `+word` for one. False also where that
-    cannot be told soon, because an argument holds a line break.
+    hiredis doesn't look at what ends an argument, and takes `+word` and `=8\\r\\ntxt:word` for one.
+    False also where that cannot be told soon, because an argument holds a line break or starts
+    with `=`.
     """
+    if b"\r\n=" in chunk:
+        return False
     lines = len(requests) + 2 * sum(map(len, requests))
     return chunk.count(b"\r\n") == lines and b"\r\n" not in _join(map(_join, requests))
 

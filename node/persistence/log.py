@@ -8,7 +8,7 @@ Readers hold a cursor, an offset; the log keeps what the backlog and the slowest
 """
 
 from bisect import bisect_right
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -21,7 +21,16 @@ BOTH = REPLICAS | AOF
 _MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 _EXEC = b"*1\r\n$4\r\nEXEC\r\n"
 
-Record = list[bytes] | bytes
+
+@attrs.frozen(eq=False)
+class Limited:
+    """A record that only some readers get."""
+
+    record: "list[bytes] | bytes"
+    audience: int
+
+
+Record = list[bytes] | bytes | Limited
 
 
 class Writer(Protocol):
@@ -59,7 +68,7 @@ class Log:
     selected: int | None = None
     writers: list[Writer] = attrs.field(factory=list)
     _audience: int = BOTH
-    _pending: list[tuple[Record, int]] = attrs.field(factory=list)
+    _pending: list[Record] = attrs.field(factory=list)
     _starts: list[int] = attrs.field(factory=list)
     _blocks: list[bytes] = attrs.field(factory=list)
     _cursors: list[Cursor] = attrs.field(factory=list)
@@ -70,20 +79,19 @@ class Log:
         """Log what a command did; more than one effect is applied by readers as a whole."""
         if db != self.selected:
             self.select(db)
-        audience &= self._audience
-        pending = self._pending
         if len(effects) == 1:
-            pending.append((effects[0], audience))
+            self._add(effects[0], audience)
             return
-        pending.append((_MULTI, audience))
-        pending.extend((effect, audience) for effect in effects)
-        pending.append((_EXEC, audience))
+        self._add(_MULTI, audience)
+        for effect in effects:
+            self._add(effect, audience)
+        self._add(_EXEC, audience)
 
     def append_one(self, db: int, args: list[bytes]) -> None:
         """`append` for the common case: one effect, for all readers."""
         if db != self.selected:
             self.select(db)
-        self._pending.append((args, self._audience))
+        self._pending.append(args if self._audience == BOTH else Limited(args, self._audience))
 
     def append_unit(self, effects: list[tuple[int, list[bytes], int]]) -> None:
         """Log (db, effect, audience) that are applied as a whole, or not at all."""
@@ -96,29 +104,35 @@ class Log:
         whole = 0
         for _, _, audience in effects:
             whole |= audience
-        self._pending.append((_MULTI, whole))
+        self._add(_MULTI, whole)
         for db, effect, audience in effects:
-            self.append(db, [effect], audience)
-        self._pending.append((_EXEC, whole))
+            if db != self.selected:
+                self.select(db)
+            self._add(effect, audience)
+        self._add(_EXEC, whole)
 
     def select(self, db: int) -> None:
         """Make what follows belong to that database, for every reader."""
         self.selected = db
-        self._pending.append((_select(db), self._audience))
+        self._add(_select(db), BOTH)
 
     def append_raw(self, data: bytes, before: int, after: int, audience: int = BOTH) -> None:
         """Log a primary's own bytes; its stream is in database `before`, and after them in that
         one."""
         if audience & AOF and self.aof is not None:
             if self.selected != before:
-                self._pending.append((_select(before), AOF))
+                self._pending.append(Limited(_select(before), AOF))
             self.selected = after
-        self._pending.append((data, audience))
+        self._pending.append(data if audience == BOTH else Limited(data, audience))
 
     def append_control(self, request: bytes) -> None:
         """Tell the replicas something that is no change of data: PING, REPLCONF GETACK."""
         if not self.follows:
-            self._pending.append((request, REPLICAS))
+            self._pending.append(Limited(request, REPLICAS))
+
+    def _add(self, record: list[bytes] | bytes, audience: int) -> None:
+        audience &= self._audience
+        self._pending.append(record if audience == BOTH else Limited(record, audience))
 
     def mark(self) -> int:
         """The number of records pending; for `shorten`."""
@@ -126,31 +140,23 @@ class Log:
 
     def shorten(self, mark: int, requests: list[list[bytes]], chunk: bytes) -> None:
         """Log the very bytes that requests were parsed from, if every one of them has been logged
-        since `mark` as it came, for the same readers, and nothing else has."""
-        if len(requests) == 1:  # most chunks, and sooner said for these
-            if len(self._pending) == mark + 1:
-                record, audience = self._pending[mark]
-                if record is requests[0] and is_canonical(chunk, requests):
-                    self._pending[mark] = (chunk, audience)
-            return
-        records = self._pending[mark:]
-        if not records or len(records) != len(requests):
-            return
-        audience = records[0][1]
-        # Most are the very same objects, which makes comparing them fast.
-        logged = [record for record, whom in records if whom == audience]
-        if logged == requests and is_canonical(chunk, requests):
-            self._pending[mark:] = [(chunk, audience)]
+        since `mark` as it came, for all readers, and nothing else has."""
+        pending = self._pending
+        if len(requests) == 1 or len(pending) - mark != len(requests):
+            return  # one request is encoded sooner than its bytes are looked through
+        # They are the very same objects, which makes comparing them fast.
+        if pending[mark:] == requests and is_canonical(chunk, requests):
+            pending[mark:] = [chunk]
 
     def flush(self) -> int:
         """Encode what is pending; the offset after it."""
         if self._pending:
             records, self._pending = self._pending, []
-            data = _encode(records, REPLICAS)
+            shared = Limited not in set(map(type, records))
+            data = _encode(records if shared else _for(REPLICAS, records))
             self._store(data)
             if self.aof is not None:
-                shared = {audience for _, audience in records} == {BOTH}
-                self.aof.append(data if shared else _encode(records, AOF))
+                self.aof.append(data if shared else _encode(_for(AOF, records)))
         if self.writers:
             for session in self.writers:
                 session.wrote_at = self.offset
@@ -294,10 +300,15 @@ def _select(db: int) -> list[bytes]:
     return [b"SELECT", b"%d" % db]
 
 
-def _encode(records: list[tuple[Record, int]], audience: int) -> bytes:
-    parts = [
-        record if type(record) is bytes else encode_request(record)  # type: ignore[arg-type]
-        for record, whom in records
-        if whom & audience
+def _for(audience: int, records: list[Record]) -> list[list[bytes] | bytes]:
+    """The records that these readers get."""
+    return [
+        record.record if type(record) is Limited else record  # type: ignore[misc]
+        for record in records
+        if type(record) is not Limited or record.audience & audience
     ]
+
+
+def _encode(records: list[Any]) -> bytes:
+    parts = [record if type(record) is bytes else encode_request(record) for record in records]
     return parts[0] if len(parts) == 1 else b"".join(parts)

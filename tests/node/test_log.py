@@ -4,13 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.persistence.log import AOF, BOTH, REPLICAS, Cursor, Log
-from node.resp import encode_request
+from node.resp import RequestParser, encode_request, is_canonical
 
 
 def text(data: bytes) -> str:
     """Commands as words, a line each."""
-    from node.resp import RequestParser
-
     return "; ".join(b" ".join(words).decode() for words in RequestParser().feed(data or b"\n"))
 
 
@@ -100,11 +98,25 @@ def test_the_bytes_that_came_are_logged_for_those_whom_they_concern():
             log.flush()
             replicas, file = log.read(cursor, 1 << 20), b"".join(log.aof or ())
             log.aof = []
-            assert (chunk in replicas, chunk in file) == (
-                audience == second,
-                audience == second == BOTH,
-            )
+            whole = audience == second == BOTH
+            assert (chunk in replicas, chunk in file) == (whole, whole)
+            assert (b"SET" in replicas.upper()) == (audience != AOF)
+            assert (b"SET" in file.upper()) == (audience != REPLICAS)
             assert (b"PUBLISH" in file.upper()) == (second == BOTH)
+
+
+def test_of_bytes_that_are_no_canonical_requests_what_they_say_is_logged():
+    canonical = encode_request([b"SET", b"a", b"1"]) * 2
+    assert is_canonical(canonical, [[b"SET", b"a", b"1"]] * 2)
+    for odd in (
+        canonical.replace(b"$1\r\na", b"+a", 1),
+        canonical.replace(b"$1\r\na", b"=5\r\ntxt:a", 1),
+        canonical.replace(b"$1\r\na", b"=5\r\n$xt:a", 1),
+        canonical.replace(b"a\r\n", b"axx", 1),
+    ):
+        requests = RequestParser().feed(odd)
+        assert requests == [[b"SET", b"a", b"1"]] * 2
+        assert not is_canonical(odd, requests)
 
 
 def test_a_follower_without_a_file_encodes_nothing_of_its_own():
