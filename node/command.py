@@ -415,7 +415,8 @@ class Times:
 class Row:
     """All there is to know of one command or subcommand.
 
-    single_key: the command's only key is args[1], which the fast path routes by itself.
+    keyless: the command has no keys at all. single_key: its only key is args[1], which the fast
+        path routes by itself.
     key_slice: where all its keys are among its arguments, if that is so simple.
     find_keys, find_access: where only the arguments tell what its keys are, what becomes of them.
     calls, failed, rejected: its statistics since start or CONFIG RESETSTAT. times: how long those
@@ -431,6 +432,7 @@ class Row:
     low: int
     high: int
     keys: tuple[Keys, ...] = ()
+    keyless: bool = False
     single_key: bool = False
     key_slice: slice | None = None
     categories: tuple[bytes, ...] = ()
@@ -537,6 +539,7 @@ def command(
             low=line.low if arity is None else abs(arity),
             high=line.high if arity is None else (UNBOUNDED if arity < 0 else arity),
             keys=specs,
+            keyless=not specs and "find_keys" not in more,
             single_key=_is_single_key(specs) and "find_keys" not in more,
             key_slice=_key_slice(specs) if "find_keys" not in more else None,
             categories=_categories(

@@ -84,12 +84,14 @@ def run(node: "Node", batch: Batch) -> None:
     log = node.log
     blocking = node.blocking
     pubsub = node.pubsub
-    mine = node.topology.mine
+    mine: Any = node.topology.mine
+    slot_of = node.topology.slot_of
     dirty = keyspace.dirty
     # Requests mostly ask for the same command as the one before: what is known of it is kept.
     name: bytes | None = None
     row: Any = None
     direct = False  # whether it needs no second look
+    routes = single_key = False  # whether it has to be asked where its keys, or its key, belong
     gates = low = high = 0
     handler: Any = None
     value: Any
@@ -112,12 +114,19 @@ def run(node: "Node", batch: Batch) -> None:
                 direct = row is not None and not row.flags & gates
                 if direct:
                     low, high, handler = row.low, row.high, row.handler
+                    routes, single_key = mine is not None and not row.keyless, row.single_key
+            here = direct and low <= len(args) <= high
+            if here and routes:
+                if single_key:  # most commands: the slot is worked out once, and right here
+                    keyspace.routed = key = args[1]
+                    # 123 is "{", found six times as fast as b"{" is.
+                    slot = slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
+                    keyspace.routed_part = slot
+                    here = mine[slot] == 1
+                else:
+                    here = _are_here(node, mine, row, args)
             try:
-                if (
-                    direct
-                    and low <= len(args) <= high
-                    and (mine is None or _is_here(node, mine, row, args))
-                ):
+                if here:
                     row.calls += 1
                     value = handler(session, args)
                 else:
@@ -415,32 +424,21 @@ def crash(session: Session, args: list[bytes]) -> ReplyError:
     return ReplyError(b"ERR internal error, see the server's log")
 
 
-def _is_here(node: "Node", mine: bytearray, row: Row, args: list[bytes]) -> bool:
-    """Whether the fast path may run this in a cluster: all its keys, if it has any, are in one
-    slot, which is this node's.
-
-    The slot of most keys is worked out right here, as it is done for every command.
-    """
-    if row.single_key:
-        key = args[1]
-        # 123 is "{", found six times as fast as b"{" is.
-        slot = node.topology.slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383
-        keyspace = node.keyspace
-        keyspace.routed, keyspace.routed_part = key, slot
-        return mine[slot] == 1
+def _are_here(node: "Node", mine: bytearray, row: Row, args: list[bytes]) -> bool:
+    """Whether the fast path may run this in a cluster: its keys, several maybe, are all in one
+    slot, which is this node's."""
     if row.key_slice is None:
-        return not row.keys and row.find_keys is None
-    return _are_here(node, mine, args[row.key_slice])
-
-
-def _are_here(node: "Node", mine: bytearray, keys: list[bytes]) -> bool:
-    """Whether several keys are in one slot, which is this node's; no keys are everywhere."""
+        return False
+    keys = args[row.key_slice]
+    if not keys:
+        return True
     slot_of = node.topology.slot_of
-    slot = slot_of(keys[0]) if keys else -1
+    slot = slot_of(keys[0])
     for key in keys:
         if (slot_of(key) if 123 in key else crc_hqx(key, 0) & 16383) != slot:
             return False
-    return slot < 0 or mine[slot] == 1
+    node.keyspace.routed, node.keyspace.routed_part = keys[0], slot
+    return mine[slot] == 1
 
 
 def _with_late(session: Session, value: Any) -> Any:

@@ -68,8 +68,9 @@ class Keyspace:
     on_change: called by `touch` for every change; None while nobody listens (see `listen`).
     expired, expired_fields: keys, and fields of hashes, deleted because their time had come.
     on_expired: called to delete a key whose time has come; without it the key is just dropped.
-    part_of: key -> part. routed, routed_part: the key last asked for, and its part, if whoever
-        routed the command has worked that out already.
+    part_of: key -> part. routed, routed_part: the key last asked for, the first one if there are
+        several, and the part that they are all in, if whoever routed the command has worked that
+        out already.
     hits, misses: lookups by commands that read.
     on_miss: called when such a command finds no key; None while nobody wants to know.
     on_access: called where accesses are watched, at each of them.
@@ -108,7 +109,7 @@ class Keyspace:
     _listeners: tuple[ChangeListener, ...] = ()
 
     def __attrs_post_init__(self) -> None:
-        kind = HashedDatabase if self.part_of is hash_part else Database
+        kind = HashedDatabase if self.part_of is hash_part else RoutedDatabase
         self.databases = [kind(self, index) for index in range(self.count)]
 
     def __getitem__(self, index: int) -> "Database":
@@ -555,6 +556,62 @@ class HashedDatabase(Database):
 
     def overwrite(self, key: bytes, value: Value) -> None:
         self.parts[hash(key) & _MASK][key] = value
+
+
+class RoutedDatabase(Database):
+    """A database whose parts are a cluster's slots. Its hottest methods are for keys that whoever
+    routed the command has worked out the slot of."""
+
+    __slots__ = ()
+
+    def get(self, key: bytes) -> Value | None:
+        if key in self.expires and self.is_expired(key):
+            return None
+        keyspace = self.keyspace
+        if key is keyspace.routed:
+            return self.parts[keyspace.routed_part].get(key)
+        return self.parts[keyspace.part_of(key)].get(key)
+
+    def find(self, key: bytes, kind: type[T]) -> T | None:
+        keyspace = self.keyspace
+        if key is not keyspace.routed:
+            return Database.find(self, key, kind)
+        value = self.parts[keyspace.routed_part].get(key)
+        if value is None or (key in self.expires and self.is_expired(key)):
+            return None
+        if type(value) is kind:
+            return value
+        raise WRONG_TYPE
+
+    def make(self, key: bytes, kind: type[T]) -> T:
+        keyspace = self.keyspace
+        if key is keyspace.routed:
+            value = self.parts[keyspace.routed_part].get(key)
+            if type(value) is kind and key not in self.expires:
+                return value
+        return Database.make(self, key, kind)
+
+    def _parts_of(self, keys: list[bytes]) -> Iterable[int]:
+        keyspace = self.keyspace
+        if keys[0] is keyspace.routed:
+            return [keyspace.routed_part] * len(keys)
+        return Database._parts_of(self, keys)
+
+    def put(self, key: bytes, value: Value) -> None:
+        keyspace = self.keyspace
+        if key is keyspace.routed:
+            part = self.parts[keyspace.routed_part]
+            if key in part and type(value) is bytes and key not in self.expires:
+                part[key] = value
+                return
+        Database.put(self, key, value)
+
+    def overwrite(self, key: bytes, value: Value) -> None:
+        keyspace = self.keyspace
+        if key is keyspace.routed:
+            self.parts[keyspace.routed_part][key] = value
+        else:
+            self.parts[keyspace.part_of(key)][key] = value
 
 
 class WatchedDatabase(Database):

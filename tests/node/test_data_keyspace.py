@@ -1,5 +1,6 @@
 """Databases: random operations beside a plain dict, with `check` on the way."""
 
+from binascii import crc_hqx
 from collections import Counter
 from random import Random
 
@@ -24,13 +25,18 @@ class Model:
         self.held = {key: held for key, held in self.held.items() if self.alive(key, now_ms)}
 
 
-@pytest.mark.parametrize("watched", [False, True], ids=["plain", "watched"])
+def _slot_of(key: bytes) -> int:
+    return crc_hqx(key, 0) % PARTS
+
+
+@pytest.mark.parametrize("kind", ["hashed", "routed", "watched"])
 @pytest.mark.parametrize("seed", range(4))
-def test_random_operations(seed: int, watched: bool) -> None:
+def test_random_operations(seed: int, kind: str) -> None:
     chosen = Random(seed)
-    keyspace = Keyspace(count=2, random=chosen, now_ms=1000)
+    part_of = _slot_of if kind == "routed" else hash_part
+    keyspace = Keyspace(count=2, random=chosen, now_ms=1000, part_of=part_of)
     models = [Model(), Model()]
-    if watched:
+    if kind == "watched":
         keyspace.watch_accesses()
     for step in range(3000):
         keyspace.now_ms += chosen.choice((0, 0, 0, 1, 7))
@@ -45,10 +51,18 @@ def test_random_operations(seed: int, watched: bool) -> None:
 def _operate(chosen: Random, keyspace: Keyspace, models: list[Model], index: int) -> None:
     db, held, now_ms = keyspace[index], models[index].held, keyspace.now_ms
     key, value = chosen.choice(KEYS), b"%d" % chosen.randrange(1000)
-    action = chosen.randrange(12)
+    if chosen.randrange(2):  # as whoever routes a command does
+        keyspace.routed, keyspace.routed_part = key, keyspace.part_of(key)
+    action = chosen.randrange(14)
     if action <= 2:
         db.put(key, value)
         held[key] = value, None
+    elif action == 12:
+        found = held[key][0] if key in held else None
+        assert (db.find(key, bytes), db.get(key)) == (found, found)
+    elif action == 13 and key in held:
+        db.overwrite(key, value)
+        held[key] = value, held[key][1]
     elif action == 3 and db.get(key) is not None:
         db.replace(key, value)
         held[key] = value, held[key][1]
@@ -69,9 +83,9 @@ def _operate(chosen: Random, keyspace: Keyspace, models: list[Model], index: int
         assert db.flush() >= len(held)
         held.clear()
     elif action == 9:
-        part = hash_part(key)
-        db.drop_part(part)
-        for gone in [k for k in held if hash_part(k) == part]:
+        part_of = keyspace.part_of
+        db.drop_part(part_of(key))
+        for gone in [k for k in held if part_of(k) == part_of(key)]:
             del held[gone]
     else:
         assert db.read(key) == (held[key][0] if key in held else None)
