@@ -384,7 +384,7 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 SMALL = 1024  # what is counted in less than this is looked up: formatting takes three times as long
 BULK_HEADS = [b"$%d\r\n" % n for n in range(SMALL)]
 INTEGERS = [b":%d\r\n" % n for n in range(SMALL)]
-_BULK_HEADS = [b"$%d" % n for n in range(SMALL)]
+_NEXT_HEADS = [b"\r\n$%d\r\n" % n for n in range(SMALL)]  # with the end of what comes before
 
 
 def is_canonical(chunk: bytes, requests: list[list[bytes]]) -> bool:
@@ -405,27 +405,28 @@ def encode_request(args: list[bytes]) -> bytes:
     return hiredis.pack_command(tuple(args))  # type: ignore[arg-type]
 
 
-def encode_bulks(items: list[bytes], head: bytes = b"*%d\r\n") -> bytes:
-    """An array of bulk strings; raises TypeError where an item is no bytes.
+def encode_bulks(items: list[bytes], head: bytes) -> bytes:
+    """An array of bulk strings after its header; raises TypeError where an item is no bytes.
 
-    `head` is the header with a place for the count. Joining all parts in C beats formatting each
-    item in Python by three to one, and items of one length, which have one header, by five to one.
+    Joining all parts in C beats formatting each item in Python by three to one, and items of one
+    length, which have one header, by five to one.
     """
     if not items:
-        return head % 0
+        return head
     lengths = list(map(len, items))
     first = lengths[0]
     if lengths.count(first) == len(lengths):
         bulk = b"$%d\r\n" % first
-        return head % len(items) + bulk + (b"\r\n" + bulk).join(items) + b"\r\n"
+        return head + bulk + (b"\r\n" + bulk).join(items) + b"\r\n"
     try:
-        heads = [_BULK_HEADS[length] for length in lengths]
+        heads = [_NEXT_HEADS[length] for length in lengths]
     except IndexError:
-        heads = [b"$%d" % length for length in lengths]
+        heads = [b"\r\n$%d\r\n" % length for length in lengths]
     parts: list[bytes] = heads * 2
     parts[::2] = heads
     parts[1::2] = items
-    return head % len(items) + b"\r\n".join(parts) + b"\r\n"
+    parts[0] = head + b"$%d\r\n" % first
+    return _join(parts) + b"\r\n"
 
 
 def encode(value: Any, protocol: int) -> bytes:
@@ -467,32 +468,38 @@ def _encode_items(value: list[Any], protocol: int, head: bytes) -> bytes:
             return encode_bulks(value, head)
         except TypeError:  # not all of them bytes
             pass
-    parts = [_ENCODERS[type(item)](item, protocol) for item in value]
-    return head % len(value) + _join(parts)
+    return head + _join([_ENCODERS[type(item)](item, protocol) for item in value])
 
 
 def _encode_list(value: list[Any], protocol: int) -> bytes:
-    return _encode_items(value, protocol, b"*%d\r\n")
+    return _encode_items(value, protocol, b"*%d\r\n" % len(value))
 
 
 def _encode_members(value: list[Any], protocol: int) -> bytes:
-    return _encode_items(value, protocol, b"~%d\r\n" if protocol == 3 else b"*%d\r\n")
+    head = b"~%d\r\n" if protocol == 3 else b"*%d\r\n"
+    return _encode_items(value, protocol, head % len(value))
 
 
 def _encode_push(value: list[Any], protocol: int) -> bytes:
-    return _encode_items(value, protocol, b">%d\r\n" if protocol == 3 else b"*%d\r\n")
+    head = b">%d\r\n" if protocol == 3 else b"*%d\r\n"
+    return _encode_items(value, protocol, head % len(value))
 
 
 def _encode_dict(value: dict[Any, Any], protocol: int) -> bytes:
-    return _encode_pairs(list(value.items()), protocol)
+    flat = [None] * (2 * len(value))
+    flat[::2] = value
+    flat[1::2] = value.values()
+    return _encode_map(flat, protocol)
 
 
 def _encode_pairs(value: list[tuple[Any, Any]], protocol: int) -> bytes:
-    flat = [part for pair in value for part in pair]
+    return _encode_map([part for pair in value for part in pair], protocol)
+
+
+def _encode_map(flat: list[Any], protocol: int) -> bytes:
     if protocol != 3:
         return _encode_list(flat, protocol)
-    parts = [_ENCODERS[type(item)](item, protocol) for item in flat]
-    return b"%%%d\r\n" % len(value) + _join(parts)
+    return _encode_items(flat, protocol, b"%%%d\r\n" % (len(flat) // 2))
 
 
 def _encode_verbatim(value: Verbatim, protocol: int) -> bytes:

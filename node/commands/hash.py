@@ -14,7 +14,7 @@ from node.data.hash import Hash
 from node.data.keyspace import GENERIC, HASH, KEEP, Database
 from node.data.number import INT64_MAX, INT64_MIN, as_integer
 from node.data.order import draw
-from node.replies import NOT_FLOAT, OK, OVERFLOW, Pairs, ReplyError, wrong_arity
+from node.replies import NOT_FLOAT, OK, OVERFLOW, ReplyError, wrong_arity
 from node.session import Session
 
 _RANDOM = (b"nondeterministic_output",)
@@ -280,15 +280,15 @@ def hmget(session: Session, args: list[bytes]) -> list[bytes | None]:
 
 
 @command("HGETALL key", flags=READONLY, group="hash", since="2.0.0", tips=_UNORDERED)
-def hgetall(session: Session, args: list[bytes]) -> Pairs:
+def hgetall(session: Session, args: list[bytes]) -> dict[bytes, bytes]:
     """All fields of a hash with their values."""
     db = session.db
     value = db.look(args[1], Hash)
     if value is None:
-        return Pairs()
+        return {}
     if value.expires is None:
-        return Pairs(value.fields.items())
-    return Pairs((field, value.fields[field]) for field in visible(db, value))
+        return value.fields.copy()
+    return {field: value.fields[field] for field in visible(db, value)}
 
 
 @command("HKEYS key", flags=READONLY, group="hash", since="2.0.0", tips=_UNORDERED)

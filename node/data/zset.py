@@ -303,7 +303,7 @@ class ZSet:
         if reverse:
             first, end = size - end, size - first
         if end - first == size:
-            found = self.pairs()
+            found = list(self.ordered())
             return found[::-1] if reverse else found
         return list(self.ordered().islice(first, end, reverse))
 
