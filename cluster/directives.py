@@ -25,7 +25,7 @@ WATCHED = {
 PLACES = (
     *("port", "cluster-announce-port", "cluster-announce-tls-port", "cluster-announce-bus-port"),
     *("cluster-announce-client-ipv4", "cluster-announce-client-ipv6"),
-    *("cluster-announce-client-port", "cluster-announce-client-tls-port"),
+    *("cluster-announce-client-port", "cluster-announce-client-tls-port", "availability-zone"),
 )
 SECONDS = {
     "cluster-blacklist-ttl": "blacklist_ttl",

@@ -394,6 +394,7 @@ def finish(node: "Node", session: Session, args: list[bytes]) -> None:
 def reject(node: "Node", session: Session, row: Row | None, error: ReplyError) -> ReplyError:
     """Count a command that may not run; inside MULTI that spoils the transaction."""
     forget_origin(error)
+    session.commands -= 1
     if not session.authenticated and not (row is not None and row.flags & NO_AUTH):
         error = NOT_AUTHENTICATED
     if row is not None:

@@ -120,6 +120,7 @@ def server(node: "Node") -> Fields:
         ("executable", host.executable),
         ("config_file", config.file),
         ("io_threads_active", 0),
+        ("availability_zone", config.availability_zone or ""),
     )
     addresses = "".join(f"bind={address}," for address in config.bind)
     yield "listener0", f"name=tcp,{addresses}port={config.port}"

@@ -107,6 +107,7 @@ class Node:
     now_ms: int = 0
     started_ms: int = 0
     started_wall_ms: int = 0
+    skips_checksums: bool = False
     is_idle: bool = False
     gate: int = 0
     loading: Loading | None = None
@@ -352,6 +353,10 @@ class Node:
         """How the log says that a key has expired, as lazyfree-lazy-expire asks for it."""
         return b"UNLINK" if self.config.lazyfree_lazy_expire else b"DEL"
 
+    def dropping_word(self) -> bytes:
+        """How the log says that a command took a whole key, as lazyfree-lazy-server-del asks."""
+        return b"UNLINK" if self.config.lazyfree_lazy_server_del else b"DEL"
+
     def has_child(self) -> bool:
         """Whether work on the data of one moment is under way in the background."""
         running = self.saves.running or self.aof.rewriting.running or self.role.primary.snapshot
@@ -366,15 +371,16 @@ class Node:
         """
         return self.aof.load() if self.config.appendonly else load(self, self.config.dbfilename)
 
-    def reload(self, *, save: bool, flush: bool) -> bool:
-        """DEBUG RELOAD: save the data, and load them again in place of what there is; False if
-        that failed, and the log says why."""
+    def reload(self, *, save: bool, flush: bool, merge: bool) -> bool:
+        """DEBUG RELOAD: save the data, and load them again in place of what there is, beside it
+        or over it; False if that failed, and the log says why."""
         if save and not self.saves.save():
             return False
         if flush:
             self.keyspace.flush()
         try:
-            for _ in load(self, self.config.dbfilename, resumes=False):
+            name = self.config.dbfilename
+            for _ in load(self, name, resumes=False, keeps=not flush, merges=merge):
                 continue
         except LoadError as error:
             _log.warning("%s", error)

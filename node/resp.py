@@ -48,6 +48,10 @@ _join = b"".join
 _END = b":1\r\n"
 _NOTHING = object()
 TAIL_TRIES = 8
+# Bytes. A request that comes alone and is shorter is looked at for what hiredis doesn't mind: an
+# argument `+word`, and one that ends in anything else than a line break. Where thousands come at a
+# time that would take longer than it is worth: no client writes such things, but those who try.
+SHORT = 1024
 
 
 class ProtocolError(Exception):
@@ -87,7 +91,11 @@ class RequestParser:
                 first = reader.gets()
                 _join(first)  # TypeError for whatever is no list of bytes
                 requests = [first]
-                if reader.has_data():
+                if not reader.has_data():
+                    if len(data) < SHORT and data.count(b"\r\n") != 2 * len(first) + 1:
+                        self._reader = hiredis.Reader(notEnoughData=False)
+                        return self._feed_strict(data)
+                else:
                     requests += iter(reader.gets, False)
                     deque(map(_join, requests), 0)
                     whole = not reader.has_data() and self._ends_here()

@@ -87,7 +87,7 @@ class Session:
     replica: Any = None  # node.replication.primary.Replica once it said REPLCONF or PSYNC
     capabilities: frozenset[bytes] = frozenset()  # CLIENT CAPA
     last_row: Any = None  # of the command it ran last
-    commands: int = 0  # that have come
+    commands: int = 0  # that have come, but for those refused, and calls of scripts
     bytes_in: int = 0
     bytes_out: int = 0
 

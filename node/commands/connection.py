@@ -105,6 +105,7 @@ def _hello_options(args: list[bytes]) -> tuple[tuple[bytes, bytes] | None, bytes
 
 def _greeting(session: Session) -> dict[bytes, object]:
     node = session.node
+    zone = node.config.availability_zone
     return {
         b"server": SERVER_NAME,
         b"version": REDIS_VERSION.encode(),
@@ -113,6 +114,7 @@ def _greeting(session: Session) -> dict[bytes, object]:
         b"mode": b"cluster" if node.topology.clustered else b"standalone",
         b"role": b"replica" if node.is_replica() else b"master",
         b"modules": [],
+        **({b"availability_zone": zone.encode()} if zone else {}),
     }
 
 

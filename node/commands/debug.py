@@ -114,11 +114,13 @@ def _populate(session: Session, args: list[bytes]) -> Any:
 
 
 def _reload(session: Session, args: list[bytes]) -> Any:
-    """RELOAD [NOFLUSH] [NOSAVE]: Write the data to their file and load them again, by default."""
+    """RELOAD [MERGE] [NOFLUSH] [NOSAVE]: Write the data to their file and load them again, by
+    default; MERGE lets them replace what is there by the same name."""
     words = {word.upper() for word in args[2:]}
-    if words - {b"NOFLUSH", b"NOSAVE"}:
-        raise ReplyError(b"ERR DEBUG RELOAD only supports the NOFLUSH and NOSAVE options.")
-    if not session.node.reload(save=b"NOSAVE" not in words, flush=b"NOFLUSH" not in words):
+    if words - {b"MERGE", b"NOFLUSH", b"NOSAVE"}:
+        raise ReplyError(b"ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")
+    options = {"save": b"NOSAVE" not in words, "flush": b"NOFLUSH" not in words}
+    if not session.node.reload(**options, merge=b"MERGE" in words):
         raise ReplyError(b"ERR Error trying to load the RDB dump, check server logs.")
     return OK
 
@@ -162,6 +164,12 @@ def _stringmatch_len(session: Session, args: list[bytes]) -> Any:
 def _set_disable_deny_scripts(session: Session, args: list[bytes]) -> Any:
     """SET-DISABLE-DENY-SCRIPTS <0|1>: Let scripts call commands that are denied to them."""
     session.node.scripting.denies = args[2].strip() in (b"0", b"")
+    return OK
+
+
+def _set_skip_checksum_validation(session: Session, args: list[bytes]) -> Any:
+    """SET-SKIP-CHECKSUM-VALIDATION <0|1>: Believe payloads and files whose checksum is wrong."""
+    session.node.skips_checksums = args[2].strip() not in (b"0", b"")
     return OK
 
 
@@ -238,9 +246,10 @@ _SUBCOMMANDS: dict[bytes, tuple[int, int, Subcommand]] = {
     b"PAUSE-CRON": (1, 1, _pause_cron),
     b"PROTOCOL": (1, 1, _protocol),
     b"QUICKLIST-PACKED-THRESHOLD": (1, 1, _quicklist_packed_threshold),
-    b"RELOAD": (0, 2, _reload),
+    b"RELOAD": (0, 3, _reload),
     b"SET-ACTIVE-EXPIRE": (1, 1, _set_active_expire),
     b"SET-DISABLE-DENY-SCRIPTS": (1, 1, _set_disable_deny_scripts),
+    b"SET-SKIP-CHECKSUM-VALIDATION": (1, 1, _set_skip_checksum_validation),
     b"SLEEP": (1, 1, _sleep),
     b"STRINGMATCH-LEN": (2, 2, _stringmatch_len),
     b"HELP": (0, 0, _help),

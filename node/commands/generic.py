@@ -513,8 +513,7 @@ def restore(session: Session, args: list[bytes]) -> Status:
     if at_ms is not None and is_past(session, at_ms):
         if db.remove(key) is not None:
             db.touch(key, b"del", GENERIC)
-            lazy = session.node.config.lazyfree_lazy_server_del
-            session.effects = [[b"UNLINK" if lazy else b"DEL", key]]
+            session.effects = [[session.node.dropping_word(), key]]
         return OK
     db.drop(key)
     db.put(key, value)
@@ -544,8 +543,14 @@ def _idle_ms(idle_s: bytes | None, frequency: bytes | None) -> int | None:
 
 
 def _decoded(session: Session, payload: bytes) -> Any:
+    node = session.node
     try:
-        return decode_dump(payload, session.node.keyspace.limits)
+        return decode_dump(
+            payload,
+            node.keyspace.limits,
+            relaxed=node.config.rdb_version_check == "relaxed",
+            checksum=not node.skips_checksums,
+        )
     except PayloadError:
         raise _PAYLOAD from None
     except RdbError:

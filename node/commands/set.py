@@ -205,7 +205,7 @@ def _spop_many(session: Session, args: list[bytes]) -> Members:
         return Members()
     if most >= len(value):
         popped = value.members()
-        session.effects = [[b"UNLINK", key]]
+        session.effects = [[session.node.dropping_word(), key]]
         db.touch(key, b"spop", SET)
         db.drop(key)
         db.touch(key, b"del", GENERIC)

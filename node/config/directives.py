@@ -158,7 +158,7 @@ class Directives:
     proc_title_template = Text("{title} {listen-addr} {server-mode}", check=title_template)
     locale_collate = Text(unset=_EMPTY_IS_A_VALUE, check=_no_locale)
     ignore_warnings = Text(unset=_EMPTY_IS_A_VALUE)
-    availability_zone = Text(unset=_EMPTY_IS_A_VALUE, built=False)
+    availability_zone = Text(unset=_EMPTY_IS_A_VALUE)
     extended_redis_compatibility = YesNo(False)  # we speak Redis's words either way
     import_mode = YesNo(False)
     enable_debug_command = Choice("no", _PROTECTION, fixed=True)
@@ -173,7 +173,7 @@ class Directives:
     stop_writes_on_bgsave_error = YesNo(True)
     rdbcompression = YesNo(True)
     rdbchecksum = YesNo(True, fixed=True)
-    rdb_version_check = Choice("strict", "strict relaxed", built=False)
+    rdb_version_check = Choice("strict", "strict relaxed")
     rdb_del_sync_files = YesNo(False)  # a full sync leaves no file behind
     rdb_save_incremental_fsync = YesNo(True)
     dbfilename = Text("dump.rdb", protected=True, check=base_name("dbfilename"))

@@ -157,6 +157,8 @@ class Loader:
     drops_before_ms: keys whose time had come by then are left out; None keeps them all, as a
     replica does, which waits for its primary's word.
     set_frequency: told how often a key was accessed, where the RDB says so.
+    relaxed: versions that are not known are read, too. keeps: there may be data, which stay;
+    merges: what is loaded goes in the place of namesakes.
     keys: how many have been put; expired: those left out, with the numbers of their databases.
     """
 
@@ -164,6 +166,9 @@ class Loader:
     checksum: bool = True
     drops_before_ms: int | None = None
     set_frequency: Callable[[Database, bytes, int], None] | None = None
+    relaxed: bool = False
+    keeps: bool = False
+    merges: bool = False
     reader: Reader = attrs.field(init=False)
     keys: int = 0
     expired: list[tuple[int, bytes]] = attrs.field(factory=list)
@@ -174,13 +179,14 @@ class Loader:
         eviction = node.eviction
         return cls(
             node.keyspace if keyspace is None else keyspace,
-            node.config.rdbchecksum,
+            node.config.rdbchecksum and not node.skips_checksums,
             set_frequency=eviction.set_frequency if eviction.counts() else None,
+            relaxed=node.config.rdb_version_check == "relaxed",
             **options,
         )
 
     def __attrs_post_init__(self) -> None:
-        self.reader = Reader(self.keyspace.limits, checksum=self.checksum)
+        self.reader = Reader(self.keyspace.limits, checksum=self.checksum, relaxed=self.relaxed)
 
     def receive(self, data: bytes) -> None:
         """Take the next bytes; raises RdbError."""
@@ -208,14 +214,16 @@ class Loader:
             if db != current:
                 current, database = db, self._database(db)
                 parts = database.parts
+            part = parts[hash(key) & _MASK if is_hashed else part_of(key)]
+            if key in part:
+                if not self.merges:
+                    raise RdbError(f"key {key[:64]!r} is there twice", self.reader.offset)
+                database.drop(key)
             if deadline is not None:
                 if drops_before_ms is not None and deadline < drops_before_ms:
                     self.expired.append((db, key))
                     continue
                 database.expires.arm(key, deadline)
-            part = parts[hash(key) & _MASK if is_hashed else part_of(key)]
-            if key in part:
-                raise RdbError(f"key {key[:64]!r} is there twice", self.reader.offset)
             self.keys += 1
             if part and is_plain and type(value) is not Hash and idle_s is None:
                 part[key] = value
@@ -243,10 +251,15 @@ class Loader:
 
 
 def take_functions(node: "Node", loader: Loader) -> None:
-    """Let a node have the libraries of functions that came with the data, and no others; raises
-    RdbError for one that is broken."""
+    """Let a node have the libraries of functions that came with the data, and others only if
+    the loader keeps what there was; raises RdbError for one that is broken or there already."""
+    libraries = node.scripting.libraries
     try:
-        node.scripting.libraries.replace_all(loader.reader.functions)
+        if not loader.keeps:
+            libraries.replace_all(loader.reader.functions)
+            return
+        for source in loader.reader.functions:
+            libraries.load(source, loader.merges)
     except ReplyError as error:
         reason = f"a library of functions can't be loaded: {error.text.decode(errors='replace')}"
         raise RdbError(reason, loader.reader.offset) from None

@@ -55,10 +55,13 @@ class Loading:
         return max(elapsed_s * (self.total - self.loaded) // self.loaded, 0)
 
 
-def load(node: "Node", name: str, *, resumes: bool = True) -> Iterator[None]:
+def load(
+    node: "Node", name: str, *, resumes: bool = True, keeps: bool = False, merges: bool = False
+) -> Iterator[None]:
     """Put a file's data into the node, which is empty.
 
-    resumes: the node goes on with the history that the file tells of. A step is a turn's work,
+    resumes: the node goes on with the history that the file tells of. keeps, merges: see Loader;
+    what a node keeps does not get lost if the file can't be loaded. A step is a turn's work,
     inside begin_turn and end_turn. No file is no data. Raises LoadError; the node is empty then,
     and so it is if the steps are not gone to the end.
     """
@@ -69,7 +72,7 @@ def load(node: "Node", name: str, *, resumes: bool = True) -> Iterator[None]:
         file = node.disk.open(name)
         node.loading = Loading(node.keyspace.now_ms, file.size())
         node.refresh_gate()
-        loader = yield from _read(node, file)
+        loader = yield from _read(node, file, keeps, merges)
         _take_over(node, loader, resumes)
         whole = True
     except OSError as error:
@@ -81,19 +84,21 @@ def load(node: "Node", name: str, *, resumes: bool = True) -> Iterator[None]:
             "Terminating server after rdb file reading failure."
         ) from None
     finally:
-        if not whole:
+        if not whole and not keeps:
             node.keyspace.flush()
         node.loading = None
         node.refresh_gate()
 
 
-def _read(node: "Node", file: "Source") -> Generator[None, None, Loader]:
+def _read(node: "Node", file: "Source", keeps: bool, merges: bool) -> Generator[None, None, Loader]:
     started_ms = node.clock.monotonic_ms()
     config, loading = node.config, node.loading
     assert loading is not None
     loader = Loader.of(
         node,
         drops_before_ms=None if node.is_to_follow() or node.is_replica() else node.keyspace.now_ms,
+        keeps=keeps,
+        merges=merges,
     )
     delay_s = seconds_per_key(config.key_load_delay)
     size = min(PIECE_SIZE, config.loading_process_events_interval_bytes)

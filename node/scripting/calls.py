@@ -127,6 +127,7 @@ class Calls:
                 flags = row.flags
             if flags & WRITE:
                 self.run.wrote = True  # type: ignore[union-attr]
+            self.run.session.commands += 1  # type: ignore[union-attr]
             value = invoke(node, session, row, args)
             if type(value) is bytes and len(value) < LARGE:
                 return value

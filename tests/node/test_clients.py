@@ -100,6 +100,24 @@ def test_commands_of_a_client_are_counted(local):
     assert int(fields(client.call("CLIENT", "INFO"))["tot-cmds"]) == before + 2
 
 
+def test_calls_of_scripts_count_and_what_is_refused_does_not(local):
+    client = local.client()
+    before = int(fields(client.call("CLIENT", "INFO"))["tot-cmds"])
+    client.call("EVAL", "redis.call('PING') redis.pcall('INCR', 'a', 'b')", 0)
+    client.call("GET")
+    client.call("FOO")
+    assert int(fields(client.call("CLIENT", "INFO"))["tot-cmds"]) == before + 3
+
+
+def test_hello_and_info_tell_the_availability_zone(local):
+    client = local.client()
+    assert b"availability_zone" not in client.call("HELLO")
+    assert client.call("CONFIG", "SET", "availability-zone", "here") == b"OK"
+    greeting = client.call("HELLO", 3)
+    assert greeting[b"availability_zone"] == b"here"
+    assert b"availability_zone:here" in client.call("INFO", "server")
+
+
 def test_kill_oneself_gets_the_answer(local):
     client = local.client(b"10.0.0.1:5")
     assert client.call("CLIENT", "KILL", "10.0.0.1:5") == b"OK"

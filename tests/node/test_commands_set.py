@@ -135,3 +135,13 @@ def test_spop_logs_what_it_took() -> None:
     ours.take_log()
     one, some = ours.ask("SPOP", "t"), ours.ask("SPOP", "t", 30)
     assert ours.take_log() == [[b"SREM", b"t", one], [b"SREM", b"t", *some]]
+
+
+def test_spop_of_all_is_logged_as_lazyfree_asks() -> None:
+    ours = Ours()
+    for word in ("UNLINK", "DEL"):
+        ours.ask("CONFIG", "SET", "lazyfree-lazy-server-del", "no" if word == "DEL" else "yes")
+        ours.ask("SADD", "t", 1, 2)
+        ours.take_log()
+        ours.ask("SPOP", "t", 2)
+        assert ours.take_log() == [[word.encode(), b"t"]]

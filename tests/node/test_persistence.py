@@ -286,3 +286,33 @@ def test_a_reload_keeps_everything(our_server):
     assert (server.call("DUMP", "list"), server.call("DUMP", "hash")) == before
     assert (server.directory / "dump.rdb").read_bytes().startswith(b"VALKEY080")
     assert str(server.call("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH")).startswith("ERR Error trying")
+
+
+def test_a_reload_can_go_beside_what_there_is(our_server):
+    server = our_server("--enable-debug-command", "yes")
+    library = "#!lua name={0}\nredis.register_function('{0}', function() return '{0}' end)"
+    server.call("SET", "both", "saved")
+    server.call("HSET", "saved", "a", 1)
+    assert server.call("FUNCTION", "LOAD", library.format("one")) == b"one"
+    assert server.call("SAVE") == b"OK"
+    server.call("SET", "both", "later", "EX", 100)
+    server.call("SET", "kept", "v")
+    server.call("DEL", "saved")
+    assert server.call("FUNCTION", "LOAD", library.format("two")) == b"two"
+    refused = server.call("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH")
+    assert str(refused).startswith("ERR Error trying to load the RDB")
+    assert server.call("GET", "kept") == b"v"  # what was to stay has not been lost
+    assert server.call("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH", "MERGE") == b"OK"
+    assert server.call("MGET", "both", "kept") == [b"saved", b"v"]
+    assert server.call("TTL", "both") == -1 and server.call("HGET", "saved", "a") == b"1"
+    assert [server.call("FCALL", name, 0) for name in ("one", "two")] == [b"one", b"two"]
+
+
+def test_checksums_need_not_be_right_where_tests_ask_for_it(our_server):
+    server = our_server("--enable-debug-command", "yes")
+    payload = b"\x00\x03bar\x0b\x00" + b"wrong..."
+    assert str(server.call("RESTORE", "k", 0, payload)).startswith("ERR DUMP payload version or")
+    assert server.call("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", 1) == b"OK"
+    assert server.call("RESTORE", "k", 0, payload) == b"OK"
+    assert server.call("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", 0) == b"OK"
+    assert str(server.call("RESTORE", "k", 0, payload, "REPLACE")).startswith("ERR DUMP payload")

@@ -97,6 +97,10 @@ ODD_INPUTS = [
     ),
     *(b"  PING  hello  \r\n", b'PING ""\r\n', b"PING ''\r\n", b"PING 'a\\'b'\r\n", b"''\r\n"),
     *(b'PING "a\\xzz"\r\n', b"GET / HTTP/1.1\r\nHost: x\r\n\r\nPING\r\n", b"POST /\r\nPING\r\n"),
+    # What hiredis, a parser of replies, would let through in a request that comes alone.
+    *(b"*2\r\n$4\r\nECHO\r\n+abc\r\n", b"*2\r\n+ECHO\r\n$3\r\nabc\r\n", b"*1\r\n$4\r\nPINGxx"),
+    *(b"*2\r\n$4\r\nECHOx\n$3\r\nabc\r\n", b"*2\r\n$4\r\nECHO\rx$3\r\nabc\r\n"),
+    *(b"*2\r\n$4\r\nECHO\r\n$3\r\nabc\rx", b"*2\r\n$4\r\nECHO\r\n$5\r\na\r\nbc\r\n"),
     *(b"x" * 70000, b"*" + b"1" * 70000, b"*1\r\n$" + b"1" * 70000),
 ]
 

@@ -66,7 +66,15 @@ class Version(NamedTuple):
     number: int
     is_valkey: bool
 
-    def is_readable(self) -> bool:
+    @classmethod
+    def of_payload(cls, number: int) -> "Version":
+        """The version that a DUMP payload tells: from Valkey's first on they are Valkey's."""
+        return cls(number, number >= VALKEY_VERSION)
+
+    def is_readable(self, relaxed: bool = False) -> bool:
+        """Whether we know it; `relaxed`: whether there may be such a version at all."""
+        if relaxed:
+            return self.number >= 1
         if self.is_valkey:
             return self.number == VALKEY_VERSION
         return 1 <= self.number <= NEWEST_REDIS_VERSION

@@ -24,12 +24,15 @@ def encode_dump(value: Any, *, compress: bool = True) -> bytes:
     return payload + crc64(payload).to_bytes(8, "little")
 
 
-def decode_dump(payload: bytes, limits: Limits) -> Any:
+def decode_dump(
+    payload: bytes, limits: Limits, *, relaxed: bool = False, checksum: bool = True
+) -> Any:
     """The value in a payload of ours or of a real server.
 
+    relaxed: of one whose version we don't know, too. checksum: whether to check it.
     Raises PayloadError if version or checksum are wrong, RdbError if what they vouch for is bad.
     """
-    end, version = _check_footer(payload)
+    end, version = _check_footer(payload, relaxed, checksum)
     if not end:
         raise PayloadError("payload of a footer alone", 0)
     decode = decoder(payload[0], version)
@@ -44,16 +47,18 @@ def decode_dump(payload: bytes, limits: Limits) -> Any:
     return value
 
 
-def _check_footer(payload: bytes) -> tuple[int, Version]:
+def _check_footer(
+    payload: bytes, relaxed: bool = False, checks: bool = True
+) -> tuple[int, Version]:
     """Where the footer begins, and the version it tells; raises PayloadError."""
     end = len(payload) - _FOOTER.size
     if end < 0:
         raise PayloadError("payload without a footer", len(payload))
     number, checksum = _FOOTER.unpack_from(payload, end)
-    version = Version(number, number == codes.VALKEY_VERSION)
-    if not version.is_readable():
+    version = Version.of_payload(number)
+    if not version.is_readable(relaxed):
         raise PayloadError(f"payload of version {number}", end)
-    if checksum and crc64(memoryview(payload)[: end + 2]) != checksum:
+    if checks and checksum and crc64(memoryview(payload)[: end + 2]) != checksum:
         raise PayloadError("wrong checksum", end + 2)
     return end, version
 

@@ -37,7 +37,7 @@ class Reader:
     Memory is bounded by what was fed: no length is believed before its bytes are here.
     """
 
-    def __init__(self, limits: Limits, *, checksum: bool = True) -> None:
+    def __init__(self, limits: Limits, *, checksum: bool = True, relaxed: bool = False) -> None:
         self.limits = limits
         self.version: Version | None = None
         self.aux: dict[bytes, bytes] = {}
@@ -49,6 +49,7 @@ class Reader:
         self.before_error: list[Record] = []
         self.offset = 0  # of the buffer's first byte in the input
         self._checks = checksum
+        self._relaxed = relaxed  # versions that are not known are read, too
         self._crc = 0
         self._broken_at: int | None = None
         self._db = 0
@@ -115,7 +116,7 @@ class Reader:
         if len(magic) < _MAGIC_BYTES or not magic.startswith(name) or not digits.isdigit():
             raise RdbError("wrong signature", 0)
         self.version = Version(int(digits), is_valkey)
-        if not self.version.is_readable():
+        if not self.version.is_readable(self._relaxed):
             raise RdbError(f"can't handle RDB format version {self.version.number}", 0)
         self._context = Context(self.limits, self.version)
         return _MAGIC_BYTES
