@@ -41,6 +41,8 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
  8  turns         [trio] one task serves all plain sockets, a batch per turn
     streams       [trio] its portable twin, one task per stream
     children      [trio] background work in forked children; calls that wait in a thread
+    watchdog      a thread that has others served while a script is long inside C
+    home          [trio] what another thread may ask of a driver's run
     server        [trio] listeners, signals, time: a Node becomes a process
     process       configuration, log, daemon, pid file
 

@@ -3,16 +3,20 @@
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import attrs
 import trio
 
 from node import child
 from node.background import AtOnce, Call, Called, Done, Work
+from node.home import Home
 
 if TYPE_CHECKING:
     from node.node import Node
+
+Ts = TypeVarTuple("Ts")
 
 
 @attrs.define(eq=False)
@@ -23,12 +27,14 @@ class Children:
     _done: dict[int, Done] = attrs.field(factory=dict)
     _calls: deque[tuple[Call, Called]] = attrs.field(factory=deque)
     _nursery: trio.Nursery | None = None
+    _home: Home = attrs.field(factory=Home)
 
     def __attrs_post_init__(self) -> None:
         self.node.background = self
 
     async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look after children for ever; who still works at the end is ended."""
+        self._home.enter()
         try:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
@@ -45,7 +51,7 @@ class Children:
         self.node.observe.forked((time.perf_counter_ns() - started) // 1000)
         self._done[pid] = done
         # Opened before anybody can reap the child: its id may be another's afterwards.
-        self._nursery.start_soon(self._wait, pid, os.pidfd_open(pid), done)
+        self._start(self._wait, pid, os.pidfd_open(pid), done)
         return pid
 
     async def _wait(self, pid: int, descriptor: int, done: Done) -> None:
@@ -71,7 +77,12 @@ class Children:
             return
         self._calls.append((call, done))
         if len(self._calls) == 1:
-            self._nursery.start_soon(self._make_calls)
+            self._start(self._make_calls)
+
+    def _start(self, task: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        """Start a task, whichever thread has the node."""
+        assert self._nursery is not None
+        self._home.call(self._nursery.start_soon, task, *args)
 
     async def _make_calls(self) -> None:
         """One after the other, in the order in which they came."""

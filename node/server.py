@@ -17,6 +17,7 @@ from node import process
 from node.children import Children
 from node.clock import SystemClock
 from node.config import Config, ConfigError
+from node.home import Home
 from node.host import SystemHost
 from node.node import VERSION, Node
 from node.persistence.aof.writer import NotDurable
@@ -24,6 +25,7 @@ from node.persistence.loading import LoadError
 from node.replication.links import Links
 from node.shutdown import Wish
 from node.turns import Turns
+from node.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class Server:
     _stopping: trio.Event = attrs.field(factory=trio.Event)
     _alarm: trio.Event = attrs.field(factory=trio.Event)
     _relisten: trio.Event = attrs.field(factory=trio.Event)
+    _home: Home = attrs.field(factory=Home)
 
     def __attrs_post_init__(self) -> None:
         self.turns = Turns(self.node)
@@ -191,12 +194,14 @@ class Server:
             node.tick()
 
     def _ring(self) -> None:
-        self._alarm.set()
+        self._home.call(self._alarm.set)
 
     # --- the whole -------------------------------------------------------------------------------
 
     async def serve(self) -> None:
         """Serve until told to stop."""
+        self._home.enter()
+        watchdog = Watchdog(self.node)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals)
             await nursery.start(self.children.serve)
@@ -211,6 +216,7 @@ class Server:
                 await self._stopping.wait()
                 self.turns.pump()  # last replies
             nursery.cancel_scope.cancel()
+        watchdog.end()
         self._close()
 
     async def _load(self) -> bool:
@@ -250,7 +256,7 @@ class Server:
     def stop(self, code: int = 0) -> None:
         """End the process, in order."""
         self.exit_code = code
-        self._stopping.set()
+        self._home.call(self._stopping.set)
 
     async def _watch_signals(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

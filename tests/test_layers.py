@@ -30,7 +30,7 @@ ROWS = {
     "node.persistence.loading node.persistence.saves node.persistence.aof.* node.expiring",
     7: "node.node",
     8: "node.process node.turns node.streams node.replication.links node.replication.source "
-    "node.child node.children node.server node.__main__",
+    "node.child node.children node.home node.watchdog node.server node.__main__",
     9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk "
     "cluster.plan cluster.diagnosis",
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from node.home import Home
 from node.replication.source import Source
 from node.replication.transport import Caller, Carrier, Peer
 
@@ -60,6 +61,7 @@ class Links:
     _sources: "dict[Snapshot, Source]" = attrs.field(factory=dict)
     _resolving: dict[Peer, trio.CancelScope] = attrs.field(factory=dict)
     _nursery: trio.Nursery | None = None
+    _home: Home = attrs.field(factory=Home)
 
     def __attrs_post_init__(self) -> None:
         self._epoll.register(self._wakeup, select.EPOLLIN)
@@ -69,6 +71,7 @@ class Links:
     async def serve(self) -> None:
         """Carry replication for ever."""
         config = self.node.config
+        self._home.enter()
         try:
             async with trio.open_nursery() as self._nursery:
                 if config.replicaof is not None:
@@ -162,7 +165,7 @@ class Links:
     def close(self, peer: Peer) -> None:
         resolving = self._resolving.pop(peer, None)
         if resolving is not None:
-            resolving.cancel()
+            self._home.call(resolving.cancel)
         channel = self._by_peer.pop(peer, None)
         if channel is None:
             if (carrier := _carrier_of(peer)) is not None:
@@ -185,7 +188,7 @@ class Links:
                 link.lost("Unable to connect to MASTER: names are looked up only while serving")
                 return
             scope = self._resolving[link] = trio.CancelScope()
-            self._nursery.start_soon(self._resolve, link, scope)
+            self._home.call(self._nursery.start_soon, self._resolve, link, scope)
             return
         self._dial(link, addresses[0][0], addresses[0][4])
 

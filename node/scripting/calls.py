@@ -70,6 +70,22 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def holding(
+    function: Callable[..., Any], take: Callable[[], object], lend: Callable[[], object]
+) -> Callable[..., Any]:
+    """For what Lua calls that touches the node; see Scripting."""
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        take()
+        try:
+            return function(*args)
+        finally:
+            lend()
+
+    return call
+
+
 def _failed() -> tuple[bytes, int]:
     _log.exception("A script's call failed")
     return b"ERR internal error, see the server's log", ERROR
@@ -78,8 +94,16 @@ def _failed() -> tuple[bytes, int]:
 class Calls:
     """What lua/*.lua may ask of a node; `run` is the script under way."""
 
-    def __init__(self, node: "Node", session: Session) -> None:
+    def __init__(
+        self,
+        node: "Node",
+        session: Session,
+        take: Callable[[], object],
+        lend: Callable[[], object],
+    ) -> None:
         self.node = node
+        self.take = take
+        self.lend = lend
         self.session = session
         self.run: Run | Loading | None = None
         self.failure: bytes | None = None  # of the call that failed last
@@ -94,7 +118,11 @@ class Calls:
             *(self.log, self.setresp, self.set_repl, self.sha1hex),
             *(self.double, self.find, self.repeated),
         )
-        host = {function.__name__.encode(): guarded(function) for function in functions}
+        take, lend = self.take, self.lend
+        host = {
+            function.__name__.encode(): holding(guarded(function), take, lend)
+            for function in functions
+        }
         return host | {b"invoke": self.invoke, b"invoke_all": self.invoke_all}
 
     def begin(self, run: Run) -> None:
@@ -116,6 +144,7 @@ class Calls:
     def invoke(self, *given: Any) -> Any:
         """redis.call and redis.pcall: a value, or (value, mark) as lua/redis.lua knows them."""
         node, session, row = self.node, self.session, None
+        self.take()
         try:
             args = _words(given)
             row = node.rows.get(args[0]) or node.rows.find(args[0])
@@ -142,6 +171,8 @@ class Calls:
             return error.text, ERROR
         except BaseException:
             return _failed()
+        finally:
+            self.lend()
 
     def invoke_all(self, given: Any) -> Any:
         """As `invoke`, for more values than Lua's stack takes: a table of them."""

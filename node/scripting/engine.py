@@ -12,7 +12,7 @@ from node.command import DENYOOM, MAY_REPLICATE, STALE, WRITE
 from node.execute import Unit, begin_unit, end_unit
 from node.replies import Encoded, ReplyError, Status
 from node.resp import RequestParser
-from node.scripting.calls import Calls, guarded, sha1hex
+from node.scripting.calls import Calls, guarded, holding, sha1hex
 from node.scripting.libraries import Function, Libraries
 from node.scripting.marks import ENCODED, ENDED, ERROR, RESULT, STATUS
 from node.scripting.running import NOT_BUSY, Loading, Run, check
@@ -42,13 +42,20 @@ LOAD_MS = 500  # a library that takes longer to load is ended
 @attrs.define(eq=False)
 class Scripting:
     """run: the script or function under way. cache: scripts; libraries: functions. denies: scripts
-    may not call what is not for them; tests of servers change that."""
+    may not call what is not for them; tests of servers change that.
+
+    lend, take: called around whatever runs in Lua, and the other way round around what Lua calls:
+    another thread may have the node meanwhile. on_first: called before anything runs in Lua.
+    """
 
     node: "Node"
     denies: bool = True
     run: Run | None = None
     cache: Cache = attrs.field(factory=Cache)
     libraries: Libraries = attrs.field(init=False)
+    take: Callable[[], object] = lambda: None
+    lend: Callable[[], object] = lambda: None
+    on_first: Callable[[], None] = lambda: None
     _interpreter: "Interpreter | None" = None
     _calls: Calls = attrs.field(init=False)
 
@@ -68,9 +75,10 @@ class Scripting:
 
         node = self.node
         session = Session(node, 0, node.keyspace[0], RequestParser())
-        self._calls = Calls(node, session)
+        self.on_first()
+        self._calls = Calls(node, session, self.take, self.lend)
         host = self._calls.host() | functions()
-        host[b"register"] = guarded(self.libraries.register)
+        host[b"register"] = holding(guarded(self.libraries.register), self.take, self.lend)
         host[b"seed"] = node.random.getrandbits(31)
         host[b"redis_version"], host[b"redis_version_num"] = REDIS_VERSION, REDIS_VERSION_NUM
         host[b"valkey_version"], host[b"valkey_version_num"] = VALKEY_VERSION, VALKEY_VERSION_NUM
@@ -154,9 +162,11 @@ class Scripting:
         loading = Loading(self.node.clock, now_ms + LOAD_MS)
         self._calls.run = loading
         interpreter = self.interpreter()
+        self.lend()
         try:
             problem = interpreter.load_library(function)
         finally:
+            self.take()
             self._calls.run = None
             interpreter.end_load()
         return loading.reason or problem
@@ -205,9 +215,11 @@ class Scripting:
         outer = begin_unit(node)
         self.run = run
         self._calls.begin(run)
+        self.lend()
         try:
             kind, value = call(what, session.protocol, key_count, run.command[3:])
         finally:
+            self.take()
             self.run = self._calls.run = None
             if run.discards:
                 node.unit = Unit()

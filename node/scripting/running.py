@@ -87,11 +87,23 @@ class Run:
         now_ms = self.node.clock.monotonic_ms()
         if self.started_ms < 0:
             self.started_ms = self.looked_ms = now_ms
-        threshold_ms = self.node.config.busy_reply_threshold
-        if now_ms - self.started_ms >= threshold_ms and now_ms - self.served_ms >= _SERVE_MS:
+        if self.is_due(self.started_ms, now_ms):
             self._serve_others(now_ms)
-            now_ms = self.served_ms = self.node.clock.monotonic_ms()
+            now_ms = self.node.clock.monotonic_ms()
         return self.reason, self._pace(now_ms)
+
+    def is_due(self, since_ms: int, now_ms: int) -> bool:
+        """Whether others are to be served, if it has been under way since then."""
+        threshold_ms = self.node.config.busy_reply_threshold
+        return now_ms - since_ms >= threshold_ms and now_ms - self.served_ms >= _SERVE_MS
+
+    def attend(self, since_ms: int) -> None:
+        """Serve others where the hook has not come to it; see node.watchdog."""
+        now_ms = self.node.clock.monotonic_ms()
+        if self.started_ms < 0:
+            self.started_ms = self.looked_ms = since_ms
+        if self.is_due(self.started_ms, now_ms):
+            self._serve_others(now_ms)
 
     def _pace(self, now_ms: int) -> int | None:
         """A shorter slice where instructions take long, a longer one where they do no more."""
@@ -116,6 +128,7 @@ class Run:
             )
         with node.aside():
             node.on_busy()
+        self.served_ms = node.clock.monotonic_ms()
         if node.shutdown.ended and self.reason is None:
             self.reason, self.discards = b"ERR the server is shutting down", True
 

@@ -11,7 +11,7 @@ from tests.cluster.company import PATIENCE, Company, company
 from tests.conftest import wait_until
 
 sys.path.append(str(Path(__file__).parent.parent / "node"))
-from attacks import ENDLESS, OTHERS
+from attacks import ENDLESS, OTHERS, comparing
 
 THIRDS = ("0-5460", "5461-10922", "10923-16383")
 NODE_TIMEOUT_MS = 4000
@@ -57,6 +57,12 @@ def test_keeps_its_role_under_attack(nodes, connect):
         assert nodes.call(0, "SCRIPT", "KILL") == b"OK"
         assert "Script killed by user" in str(attacker.next()), name
         assert nodes.call(0, "PING") == b"PONG"
+    attacker.sock.sendall(pack_command(("EVAL", comparing(1.5 * NODE_TIMEOUT_MS / 1000), "0")))
+    wait_until(lambda: is_busy(nodes), "busy inside C", PATIENCE)
+    while is_busy(nodes):
+        stands(nodes)
+        time.sleep(0.1)
+    assert attacker.next() is None
     for script in OTHERS.values():
         attacker.one("EVAL", script, "0")
     stands(nodes)

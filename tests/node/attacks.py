@@ -34,7 +34,27 @@ ENDLESS = {
     "pattern with many captures": "string.match(string.rep('a', 1e5), string.rep('(a*)', 20)..'b')",
     "balanced pattern": "string.find(string.rep('(', 1e6), '%b()x')",
     "large strings": "local s = string.rep('x', 2e7) while true do local t = s:upper() end",
+    "sorting of equals": (
+        "local t = {} for i = 1, 3e5 do t[i] = 1 end while true do table.sort(t) end"
+    ),
+    "moving of elements": (
+        "local t = {} for i = 1, 1e6 do t[i] = i end "
+        "while true do table.insert(t, 1, 0) table.remove(t, 1) end"
+    ),
+    "looking for the largest index": (
+        "local t = {} for i = 1, 1e6 do t[i] = i end while true do table.maxn(t) end"
+    ),
 }
+
+
+def comparing(seconds: float) -> str:
+    """A script whose single instructions take so long that its hook hardly ever runs: each zero
+    in a text is a step of its own where C compares texts."""
+    return (
+        "local a, since = string.rep('\\0', 1e7), os.clock() local b = a .. 'x' "
+        f"repeat local less = a < b until os.clock() - since > {seconds}"
+    )
+
 
 OTHERS = {
     "unpack beyond the stack (CVE-2025-46817)": "return unpack({}, 0, 2147483647)",

@@ -4,7 +4,7 @@ import contextlib
 import time
 
 import pytest
-from attacks import ENDLESS, OTHERS
+from attacks import ENDLESS, OTHERS, comparing
 from hiredis import ReplyError
 
 BUSY = "BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
@@ -45,6 +45,28 @@ def test_the_same_script_can_be_ended_again_and_again(server, connect):
         wait_busy(other)
         assert other.one("SCRIPT", "KILL") == b"OK"
         assert "Script killed by user" in str(attacker.next())
+
+
+def test_others_are_told_while_a_script_is_inside_c(server, connect):
+    attacker, other = connect(server.port), connect(server.port)
+    attacker.sock.setblocking(False)
+    attacker.sock.sendall(request("EVAL", comparing(2), "0") + request("ECHO", "after"))
+    wait_busy(other)
+    newcomer = connect(server.port)
+    assert str(newcomer.one("GET", "k")) == BUSY
+    with pytest.raises(BlockingIOError):  # what was to show is that it is under way still
+        attacker.sock.recv(1)
+    attacker.sock.settimeout(60)
+    assert (attacker.next(), attacker.next()) == (None, b"after")
+    assert newcomer.one("SET", "k", "v") == b"OK"
+
+
+def test_a_script_inside_c_is_ended_by_a_shutdown(server, connect):
+    attacker, other = connect(server.port), connect(server.port)
+    attacker.sock.sendall(request("EVAL", comparing(1), "0"))
+    wait_busy(other)
+    other.sock.sendall(request("SHUTDOWN", "NOSAVE"))
+    assert server.process.wait(60) == 0
 
 
 def test_other_attacks_end_by_themselves(server, connect):

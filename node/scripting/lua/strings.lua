@@ -197,6 +197,36 @@ function part.table.concat(...)
     return text
 end
 
+-- The same for what moves or compares the elements of a table, each of them `cost` times.
+local insert, maxn, remove, sort = part.table.insert, part.table.maxn, part.table.remove, part.table.sort
+
+local function weigh(list, cost)
+    local count = type(list) == "table" and #list or 0
+    if count > LONG / 10 then
+        charge(count * cost)
+    end
+end
+
+function part.table.insert(...)
+    weigh((...), 1)
+    return insert(...)
+end
+
+function part.table.maxn(...)
+    weigh((...), 1)
+    return maxn(...)
+end
+
+function part.table.remove(...)
+    weigh((...), 1)
+    return remove(...)
+end
+
+function part.table.sort(...)
+    weigh((...), 20)
+    return sort(...)
+end
+
 strings.gfind = strings.gmatch
 -- What ("x"):rep() finds is what string.rep is.
 local methods = getmetatable("")
