@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from node.command import every_row
-from node.config.file import REDIS_VERSION
+from node.config.file import REDIS_VERSION, VALKEY_VERSION
 from node.data.hash import Hash
 from node.data.keyspace import Database
 from node.pubsub import CHANNEL, PATTERN, SHARD
@@ -99,6 +99,8 @@ def server(node: "Node") -> Fields:
     yield from (
         ("redis_version", REDIS_VERSION),
         ("server_name", SERVER_NAME),
+        ("valkey_version", VALKEY_VERSION),
+        ("valkey_release_stage", "ga"),
         ("redis_git_sha1", "00000000"),
         ("redis_git_dirty", 0),
         ("redis_build_id", "0000000000000000"),

@@ -9,6 +9,9 @@ from node.config.values import ConfigError, decoded, encoded
 REDIS_VERSION = "7.2.4"
 """The Redis that we pass for, wherever a client or a launcher asks."""
 
+VALKEY_VERSION = "9.1.2"
+"""The Valkey whose commands and formats we know."""
+
 
 class ConfigFileError(ConfigError):
     """A configuration no server can start with; the text is what its launcher reads on stderr."""

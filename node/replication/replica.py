@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from node.config.file import VALKEY_VERSION
 from node.persistence.rdb import RdbError
 from node.replication.failover import UNDER_WAY
 from node.replication.snapshot import MARK_SIZE
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 CONNECT, CONNECTING, HANDSHAKE = "connect", "connecting", "handshake"
 SYNC, CONNECTED = "sync", "connected"
 
-ANNOUNCED_VERSION = b"9.1.2"  # of Valkey: we read all that it sends to its own kind
+ANNOUNCED_VERSION = VALKEY_VERSION.encode()  # we read all that it sends to its own kind
 RETRY_MIN_MS = 50
 RETRY_MAX_MS = 1000
 ACK_PERIOD_MS = 1000

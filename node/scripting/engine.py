@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from node.command import DENYOOM, MAY_REPLICATE, STALE, WRITE
+from node.config.file import REDIS_VERSION, VALKEY_VERSION
 from node.execute import Unit, begin_unit, end_unit
 from node.replies import Encoded, ReplyError, Status
 from node.resp import RequestParser
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
     from node.node import Node
     from node.scripting.interpreter import Interpreter, Outcome
 
-REDIS_VERSION = b"7.2.4"
 REDIS_VERSION_NUM = 0x070204
-VALKEY_VERSION = b"9.1.2"
 VALKEY_VERSION_NUM = 0x090102
 SERVER_NAME = b"slotfleet"
 LOAD_MS = 500  # a library that takes longer to load is ended
@@ -80,8 +79,10 @@ class Scripting:
         host = self._calls.host() | functions()
         host[b"register"] = holding(guarded(self.libraries.register), self.take, self.lend)
         host[b"seed"] = node.random.getrandbits(31)
-        host[b"redis_version"], host[b"redis_version_num"] = REDIS_VERSION, REDIS_VERSION_NUM
-        host[b"valkey_version"], host[b"valkey_version_num"] = VALKEY_VERSION, VALKEY_VERSION_NUM
+        host[b"redis_version"] = REDIS_VERSION.encode()
+        host[b"redis_version_num"] = REDIS_VERSION_NUM
+        host[b"valkey_version"] = VALKEY_VERSION.encode()
+        host[b"valkey_version_num"] = VALKEY_VERSION_NUM
         host[b"server_name"] = SERVER_NAME
         interpreter = Interpreter(host)
         self._calls.converter = Converter(interpreter)

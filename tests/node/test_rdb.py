@@ -426,6 +426,22 @@ def test_broken_files_end_in_one_kind_of_error() -> None:
     assert refused > 1000
 
 
+def test_lengths_in_a_zipmap_have_their_shortest_form() -> None:
+    overlong = b"\x01" + b"\xfe\x01\0\0\0" + b"a" + b"\x01\0" + b"b" + b"\xff"
+    with pytest.raises(RdbError, match="zipmap"):
+        decode_dump(payload(9, string(overlong)), LIMITS)
+
+
+def test_a_payload_of_a_version_to_come_is_read_where_that_is_asked_for() -> None:
+    for version in (13, 79, 81, 65535):
+        data = payload(0, string(b"bar"), version=version)
+        with pytest.raises(PayloadError):
+            decode_dump(data, LIMITS)
+        assert decode_dump(data, LIMITS, relaxed=True) == b"bar"
+    with pytest.raises(PayloadError):
+        decode_dump(payload(0, string(b"bar"), version=0), LIMITS, relaxed=True)
+
+
 def test_broken_payloads_end_in_one_kind_of_error() -> None:
     rng = random.Random(41)
     ttl = Hash(LIMITS, {b"a": b"1", b"b": b"2"})

@@ -78,7 +78,10 @@ def _zipmap_length(block: bytes, at: int) -> tuple[int, int]:
     length = block[at]
     if length < 0xFE:
         return length, at + 1
-    return int.from_bytes(block[at + 1 : at + 5], "little"), at + 5
+    length = int.from_bytes(block[at + 1 : at + 5], "little")
+    if length < 0xFE:
+        raise RdbError("length in a zipmap that has a shorter form", at)
+    return length, at + 5
 
 
 def decode_intset(block: bytes) -> list[bytes]:

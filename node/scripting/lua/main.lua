@@ -7,7 +7,7 @@ local concat, select, tostring = table.concat, select, tostring
 local protect, missing, compile, place, encode = part.protect, part.missing, part.compile, part.place, part.encode
 
 local NAMES = {
-    "assert", "error", "gcinfo", "ipairs", "rawequal", "select", "tonumber", "tostring", "type", "_VERSION",
+    "assert", "error", "gcinfo", "ipairs", "rawequal", "select", "tostring", "type", "_VERSION",
 }
 
 local libraries = {

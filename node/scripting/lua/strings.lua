@@ -165,6 +165,11 @@ local function account(text)
     end
 end
 
+function part.base.tonumber(...)
+    account((...))
+    return tonumber(...)
+end
+
 function strings.lower(...)
     account((...))
     return lower(...)
