@@ -14,6 +14,8 @@ from node.session import Session
          history=(("4.0.0", "The port of the bus may be given."),))  # fmt: skip
 def meet(routing: Routing, session: Session, args: list[bytes]):
     """Lets this node and another join each other's cluster."""
+    if len(args) > 5:
+        raise wrong_subcommand(args[1])
     port = integer(args[3], ReplyError(b"ERR Invalid base port specified: " + args[3]))
     bus_port = port + BUS_OFFSET
     if len(args) > 4:

@@ -213,7 +213,7 @@ def renamenx(session: Session, args: list[bytes]) -> int:
 def _rename(db: Database, key: bytes, name: bytes) -> None:
     db.move(key, db, name)
     db.touch(key, b"rename_from", GENERIC)
-    db.touch(name, b"rename_to", GENERIC)
+    db.signal(name, b"rename_to", GENERIC)
 
 
 def _database(session: Session, arg: bytes) -> Database:
@@ -242,7 +242,7 @@ def move(session: Session, args: list[bytes]) -> int:
         return 0
     db.move(key, target, key)
     db.touch(key, b"move_from", GENERIC)
-    target.touch(key, b"move_to", GENERIC)
+    target.signal(key, b"move_to", GENERIC)
     return 1
 
 
@@ -525,7 +525,9 @@ def restore(session: Session, args: list[bytes]) -> Status:
     if frequency is not None and session.node.eviction.counts():
         session.node.eviction.set_frequency(db, key, integer(frequency))
     db.touch(key, b"restore", GENERIC)
-    session.effects = [_as_restore(key, at_ms, args[3], value)]
+    as_it_came = absolute and at_ms is not None and args[0].upper() == b"RESTORE"
+    if not as_it_came or _is_new(args[3]):
+        session.effects = [_as_restore(key, at_ms, args[3], value)]
     return OK
 
 
@@ -557,9 +559,14 @@ def _decoded(session: Session, payload: bytes) -> Any:
         raise _FORMAT from None
 
 
+def _is_new(payload: bytes) -> bool:
+    """Whether a replica of Redis 7.0 could not read it."""
+    return int.from_bytes(payload[-10:-8], "little") > VERSION
+
+
 def _as_restore(key: bytes, at_ms: int | None, payload: bytes, value: Any) -> list[bytes]:
     """What was done, as a command for the log, with a payload that an older replica can read."""
-    if int.from_bytes(payload[-10:-8], "little") > VERSION:
+    if _is_new(payload):
         payload = encode_dump(value)
     words = [b"RESTORE", key, b"%d" % (at_ms or 0), payload, b"REPLACE"]
     return words if at_ms is None else [*words, b"ABSTTL"]

@@ -65,7 +65,7 @@ def remove_if_empty(db: Database, key: bytes, value: Hash) -> None:
     """An empty hash is none."""
     if not value.fields:
         db.drop(key)
-        db.touch(key, b"del", GENERIC)
+        db.signal(key, b"del", GENERIC)
 
 
 def visible(db: Database, value: Hash) -> list[bytes]:

@@ -172,7 +172,7 @@ def _take(db: Database, key: bytes, value: List, left: bool, most: int) -> list[
 
 def _remove_empty(db: Database, key: bytes) -> None:
     db.drop(key)
-    db.touch(key, b"del", GENERIC)
+    db.signal(key, b"del", GENERIC)
 
 
 @command(

@@ -67,7 +67,7 @@ def srem(session: Session, args: list[bytes]) -> int:
 def _remove_if_empty(db: Database, key: bytes, value: Set) -> None:
     if not value.order:
         db.drop(key)
-        db.touch(key, b"del", GENERIC)
+        db.signal(key, b"del", GENERIC)
 
 
 @command(
@@ -208,7 +208,7 @@ def _spop_many(session: Session, args: list[bytes]) -> Members:
         session.effects = [[session.node.dropping_word(), key]]
         db.touch(key, b"spop", SET)
         db.drop(key)
-        db.touch(key, b"del", GENERIC)
+        db.signal(key, b"del", GENERIC)
         return Members(popped)
     popped = value.draw(most, session.node.random)
     for member in popped:

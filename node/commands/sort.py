@@ -18,7 +18,7 @@ from node.session import Session
 
 _NOT_DOUBLE = ReplyError(b"ERR One or more scores can't be converted into double")
 _DENIED = (
-    b"ERR %b option of SORT denied in cluster mode when keys formed by the pattern may be in "
+    b"ERR %b option of SORT denied in Cluster mode when keys formed by the pattern may be in "
     b"different slots."
 )
 _OPTIONS = (

@@ -133,7 +133,8 @@ def _set_with_options(session: Session, args: list[bytes]) -> Status | bytes | N
             expire.expire_at_once(session, key)
         return reply
     _store(session, key, args[2], at_ms, lifetime == _KEEP)
-    if at_ms is not None or get_before or (condition is not None and condition[0] == b"IFEQ"):
+    as_it_came = at_ms is None or lifetime[0] == b"PXAT"
+    if not as_it_came or get_before or (condition is not None and condition[0] == b"IFEQ"):
         session.effects = [_as_set(key, args[2], at_ms, lifetime == _KEEP)]
     return reply
 
@@ -170,7 +171,7 @@ def _store(session: Session, key: bytes, value: bytes, at_ms: int | None, keep: 
     db.touch(key, b"set", STRING)
     if at_ms is not None:
         db.expires.arm(key, at_ms)
-        db.touch(key, b"expire", GENERIC)
+        db.signal(key, b"expire", GENERIC)
 
 
 def _as_set(key: bytes, value: bytes, at_ms: int | None, keep: bool = False) -> list[bytes]:

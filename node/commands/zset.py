@@ -57,7 +57,7 @@ def remove_if_empty(db: Database, key: bytes, value: ZSet) -> None:
     """An empty sorted set is none."""
     if not value.scores:
         db.drop(key)
-        db.touch(key, b"del", GENERIC)
+        db.signal(key, b"del", GENERIC)
 
 
 # --- scores --------------------------------------------------------------------------------------

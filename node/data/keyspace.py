@@ -425,7 +425,8 @@ class Database:
             keyspace.on_change(self, key, event, kind)
 
     def signal(self, key: bytes, event: bytes, kind: int) -> None:
-        """As `touch`, where listeners are told but nothing has changed: LTRIM of nothing."""
+        """As `touch`, where listeners are told but nothing has changed (LTRIM of nothing), or what
+        has is counted already: a list that is deleted with its last element."""
         if self.keyspace.on_change is not None:
             self.keyspace.on_change(self, key, event, kind)
 

@@ -29,6 +29,7 @@ SUBSTR none 0 1; MGET none x; BITCOUNT none; BITPOS none 1; GETBIT none 1; LCS n
 SWAPDB 0 1; SWAPDB 0 0; SWAPDB 0 1; KEYS none; SCAN 0 MATCH none; RPUSH l 3 1 2; SORT l STORE dst
 SORT none STORE dst; SORT none STORE dst; SORT none; SORT_RO none; SETNX l v; MSETEX 1 l v
 SET none v XX; SET none v IFEQ x; FLUSHDB ASYNC; FLUSHDB; FLUSHALL; FLUSHALL SYNC; DBSIZE
+SET k v pxat 33177117420000; SET k v xx pxat 33177117420000
 """
 # Redis 7.0's words for commands that came later, and for what is relative; the rest as it came.
 REWRITTEN = {
@@ -105,6 +106,29 @@ def logged(ours: Ours) -> list[str]:
     """The log, times replaced."""
     lines = [b" ".join(words).decode() for words in ours.take_log()]
     return [re.sub(r"(PXAT|PEXPIREAT \w+) \d+$", r"\1 AT", line) for line in lines]
+
+
+# One change each, whatever they imply: a deadline, an empty collection that is none, a new name.
+SINGLE_CHANGES = """
+SET k v EX 100; RENAME k m; MOVE m 1; MSETEX 1 a 1 EX 100; RPUSH l a; LPOP l; SADD s a; SREM s a
+HSET h a 1; HDEL h a; ZADD z 1 a; ZREM z a; RPUSH l a; RPOP l 1; SADD s a; SPOP s; HSET h a 1
+HGETDEL h FIELDS 1 a; ZADD z 1 a; ZPOPMIN z; SADD s a; SPOP s 1; RESTORE r 0 x; GETDEL a
+"""
+
+
+def _changes(info: bytes) -> int:
+    found = re.search(rb"rdb_changes_since_last_save:(\d+)", info)
+    assert found is not None
+    return int(found[1])
+
+
+def test_what_is_implied_is_no_change_of_its_own(resp2_pair: Pair) -> None:
+    pair = resp2_pair
+    for line in re.split(r"; ?|\n", SINGLE_CHANGES.strip()):
+        before = [_changes(pair.ours.raw("INFO")), _changes(pair.theirs_raw("INFO"))]
+        pair.same(*line.split(" "))
+        after = [_changes(pair.ours.raw("INFO")), _changes(pair.theirs_raw("INFO"))]
+        assert after[0] - before[0] == after[1] - before[1], line
 
 
 def test_a_replay_of_the_log_gives_equal_data(resp2_pair: Pair) -> None:
