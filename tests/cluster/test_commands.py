@@ -208,6 +208,14 @@ def test_answers_in_no_cluster(both):
     assert ask(both(), lines(IN_NO_CLUSTER)) == []
 
 
+def test_help_shows_the_usages_of_a_real_server(both):
+    ours, theirs = (
+        [line for line in connection.one("CLUSTER", "HELP") if not line.startswith(b" ")]
+        for connection in both("--cluster-enabled", "yes")
+    )
+    assert ours == theirs and len(ours) > 30
+
+
 def info_of(row):
     """A row of COMMAND INFO, in which only some things have an order."""
     name, arity, flags, first, last, step, categories, tips, keys, _ = row

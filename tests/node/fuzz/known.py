@@ -106,7 +106,7 @@ def _without_activity(reply: Reply) -> Reply:
 
 
 KNOWN: tuple[Known, ...] = (
-    Known("HELP explains in our own words, below the same first line", _is_help),
+    Known("HELP shows the same usages and explains them in our own words", _is_help),
     Known(
         "OBJECT ENCODING of a string tells what its text would be stored as now: a real server "
         "keeps embstr where INCRBYFLOAT made a whole number, or where the key was there before",
