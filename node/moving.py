@@ -4,6 +4,9 @@ A delivery sends each key's RESTORE, all at once, and waits for the answers. Unt
 on its keys wait, as clients do in a pause; what changes a key in spite of that (a script that
 didn't declare it) has it sent again. Keys that arrived are deleted here, and logged as one DEL.
 
+Inside a transaction or a script nothing may happen in between, and so the node itself waits, as a
+real server does for every MIGRATE: as long as the target makes progress within the timeout.
+
 A connection outlives its delivery for a while, as the next one is likely to go the same way.
 
 https://valkey.io/commands/migrate/
@@ -34,6 +37,7 @@ NO_ADDRESS = "Unable to connect"
 
 NOT_CONNECTED = ReplyError(b"IOERR error or timeout connecting to the client")
 NOT_SENT = ReplyError(b"IOERR error or timeout writing to target instance")
+UNDER_WAY = ReplyError(b"TRYAGAIN a key is on its way to another server already")
 NOT_ANSWERED = ReplyError(b"IOERR error or timeout reading to target instance")
 
 
@@ -220,6 +224,27 @@ class Moving:
 
     def begin(self, session: "Session", keys: list[bytes], order: Order) -> Wait:
         """Send keys, which are there, away; raises ReplyError if that can't even be tried."""
+        delivery, _ = self._start(session, keys, order)
+        if isinstance(delivery.reply, ReplyError):
+            raise delivery.reply
+        return Wait(lambda: delivery.reply, held_command=True)
+
+    def carry(self, session: "Session", keys: list[bytes], order: Order) -> Any:
+        """As `begin`, in a transaction or a script: the node waits for the end. The reply."""
+        if any((session.db.index, key) in self._places for key in keys):
+            raise UNDER_WAY
+        delivery, courier = self._start(session, keys, order)
+        attend = self.node.transport.attend
+        while delivery.reply is PENDING:
+            if not attend(courier, order.timeout_ms):
+                self.drop(courier)
+        if isinstance(delivery.reply, ReplyError):
+            raise delivery.reply
+        return delivery.reply
+
+    def _start(
+        self, session: "Session", keys: list[bytes], order: Order
+    ) -> tuple[Delivery, Courier]:
         delivery = Delivery(session, session.db, keys, order)
         if not self._places:
             self.node.keyspace.listen(self._key_changed)
@@ -229,9 +254,7 @@ class Moving:
         courier.take(delivery)
         if not courier.up:
             self.node.transport.connect(courier)
-        if isinstance(delivery.reply, ReplyError):
-            raise delivery.reply
-        return Wait(lambda: delivery.reply, held_command=True)
+        return delivery, courier
 
     def _courier(self, order: Order) -> Courier:
         for courier in self._couriers:
@@ -269,7 +292,7 @@ class Moving:
         """Delete what has arrived, and let everybody go on; but not while nothing may be written:
         a replica that takes over in the meantime wouldn't hear of it."""
         node = self.node
-        if node.pause.is_on():
+        if node.pause.is_on() and node.unit is None:
             self._held.append((delivery, reply))
             return
         for place in delivery.places():
@@ -282,7 +305,8 @@ class Moving:
             self._delete(delivery)
         delivery.reply = reply
         node.refresh_gate()
-        node.blocking.poll()
+        if node.unit is None:  # else nobody has had a turn in which to wait
+            node.blocking.poll()
 
     def _delete(self, delivery: Delivery) -> None:
         keys = [key for key in delivery.arrived if key not in delivery.changed]

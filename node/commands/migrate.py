@@ -15,9 +15,6 @@ NO_KEY = Status(b"NOKEY")
 KEYS_AND_KEY = ReplyError(
     b"ERR When using MIGRATE KEYS option, the key argument must be set to the empty string"
 )
-IN_THE_MIDDLE = ReplyError(
-    b"ERR MIGRATE waits for another server, which a transaction or a script can't"
-)
 
 
 def _keys(args: Sequence[bytes]) -> list[int]:
@@ -57,9 +54,9 @@ def migrate(session: Session, args: list[bytes]):
     here = [key for key in keys if session.db.exists(key)]
     if not here:
         return NO_KEY
-    if session.node.unit is not None or session.internal:
-        raise IN_THE_MIDDLE
-    return session.node.moving.begin(session, here, order)
+    moving = session.node.moving
+    in_the_middle = session.node.unit is not None or session.internal
+    return (moving.carry if in_the_middle else moving.begin)(session, here, order)
 
 
 def _order(args: list[bytes]) -> tuple[Order, list[bytes]]:

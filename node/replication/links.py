@@ -212,6 +212,30 @@ class Links:
             self._dial(link, address[0], address[4])
         self.node.end_turn()
 
+    def attend(self, peer: Caller, timeout_ms: int) -> bool:
+        resolving = self._resolving.pop(peer, None)
+        if resolving is not None:
+            self._home.call(resolving.cancel)
+            self._resolve_now(peer)
+            return True
+        channel = self._by_peer.get(peer)
+        if channel is None:
+            return False
+        poll = select.poll()
+        poll.register(channel.socket, channel.interest)
+        for _, event in poll.poll(timeout_ms):
+            self._serve(channel, event)
+            return True
+        return False
+
+    def _resolve_now(self, link: Caller) -> None:
+        try:
+            found = socket.getaddrinfo(link.host, link.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            link.lost(f"Unable to connect to MASTER: {error}")
+            return
+        self._dial(link, found[0][0], found[0][4])
+
     def _dial(self, link: Caller, family: int, address: tuple) -> None:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)

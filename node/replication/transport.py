@@ -53,7 +53,7 @@ class Carrier(Protocol):
 
 
 class Transport(Protocol):
-    """A driver. None of these waits."""
+    """A driver. None of these waits but `attend`."""
 
     def connect(self, link: Caller) -> None:
         """Open a connection to link.host, link.port; then link.connected() or link.lost()."""
@@ -65,6 +65,11 @@ class Transport(Protocol):
 
     def flag(self, peer: Peer) -> None:
         """The peer has output."""
+        ...
+
+    def attend(self, peer: Caller, timeout_ms: int) -> bool:
+        """Wait until something happens to this peer's connection, and see to that and nothing
+        else; False if nothing does in time. For what everybody else has to wait for."""
         ...
 
     def close(self, peer: Peer) -> None:
@@ -96,6 +101,9 @@ class Unconnected:
 
     def flag(self, peer: Peer) -> None:
         return None
+
+    def attend(self, peer: Caller, timeout_ms: int) -> bool:
+        return False
 
     def close(self, peer: Peer) -> None:
         return None

@@ -142,11 +142,65 @@ def test_a_target_that_goes_away_or_is_silent_leaves_the_keys(our_server, connec
     assert other.one("GET", "b") == b"2"
 
 
-def test_nothing_waits_inside_a_transaction(our_server, connect):
-    client = connect(our_server().port)
-    move = ("MIGRATE", "127.0.0.1", 1, "a", 0, 10)
-    replies = client.ask(("SET", "a", "1"), ("MULTI",), move, ("EXEC",))
-    assert "a transaction or a script can't" in str(replies[-1][0])
+SCRIPT = "local r = {redis.pcall('MIGRATE', unpack(ARGV))} return {r[1], redis.call('KEYS', '*')}"
+
+
+def in_the_middle(source, connect, target_port, closed_port):
+    """What a source answers to MIGRATEs inside transactions and scripts."""
+    client = connect(source.port)
+    to = ("127.0.0.1", target_port)
+    said = client.ask(
+        ("MSET", "a", 1, "b", 2, "c", 3, "d", 4, "e", 5),
+        ("MULTI",),
+        ("MIGRATE", *to, "a", 0, 5000),
+        ("EXISTS", "a"),
+        ("MIGRATE", *to, "", 0, 5000, "KEYS", "b", "none"),
+        ("MIGRATE", *to, "none", 0, 5000),
+        ("MIGRATE", "127.0.0.1", closed_port, "c", 0, 5000),
+        ("MIGRATE", "nohost.invalid", 1, "c", 0, 5000),
+        ("MIGRATE", *to, "c", 99, 5000),
+        ("SET", "after", "x"),
+        ("EXEC",),
+        ("EVAL", SCRIPT, 0, *to, "d", 0, 5000, "COPY"),
+        ("EVAL", SCRIPT, 0, *to, "d", 0, 5000),
+        ("EVAL", SCRIPT, 0, *to, "e", 0, 5000),
+    )
+    return list(map(shown, said))
+
+
+def test_transactions_and_scripts_wait_for_the_end(our_server, valkey_server, connect):
+    target, both = valkey_server(), []
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and listens not
+        for source in (our_server(), valkey_server()):
+            target.call("FLUSHALL")
+            said = in_the_middle(source, connect, target.port, closed.getsockname()[1])
+            both.append((said, sorted(target.call("KEYS", "*"))))
+    assert both[0] == both[1]
+    assert both[0][1] == [b"a", b"b", b"c", b"d", b"e"]  # c in spite of the refused SELECT
+
+
+def test_a_transaction_waits_no_longer_than_it_says(our_server, connect, target):
+    server = our_server()
+    client = connect(server.port)
+    move = ("MIGRATE", "127.0.0.1", target.getsockname()[1], "a", 0, 100)
+    replies = client.ask(("SET", "a", "1"), ("MULTI",), move, ("GET", "a"), ("EXEC",))
+    assert str(replies[-1][0]) == "IOERR error or timeout reading to target instance"
+    assert replies[-1][1] == b"1"
+
+
+def test_what_a_transaction_moved_goes_to_the_log_with_it(our_server, valkey_server, connect):
+    source, target, replica = our_server(), valkey_server(), our_server()
+    replica.call("REPLICAOF", "127.0.0.1", source.port)
+    client = connect(source.port)
+    client.ask(
+        ("MSET", "a", 1, "b", 2),
+        ("MULTI",),
+        ("MIGRATE", "127.0.0.1", target.port, "a", 0, 5000),
+        ("SET", "c", 3),
+        ("EXEC",),
+    )
+    wait_until(lambda: sorted(replica.call("KEYS", "*")) == [b"b", b"c"], "the replica follows")
 
 
 def test_what_was_moved_is_deleted_in_the_log_by_one_del(our_server, valkey_server, connect):
