@@ -162,6 +162,7 @@ class Directives:
     extended_redis_compatibility = YesNo(False)  # we speak Redis's words either way
     import_mode = YesNo(False)
     enable_debug_command = Choice("no", _PROTECTION, fixed=True)
+    enable_debug_assert = YesNo(False, fixed=True, hidden=True)  # we assert either way
     enable_module_command = Choice("no", _PROTECTION, fixed=True, built=False)
     enable_protected_configs = Choice("no", _PROTECTION, fixed=True)
     shutdown_timeout = Integer(10, 0, INT)

@@ -295,3 +295,10 @@ def test_a_sample_file_loads_here_and_in_a_real_server(
     path = tmp_path / name
     path.write_text(text.replace("cluster-report-refused", "# ours:"))
     start_server([valkey_server_path, str(path)])
+
+
+def test_the_log_tells_port_and_process_where_a_logo_is_asked_for(our_server):
+    server = our_server("--always-show-logo", "yes")
+    told = f"PID: {server.process.pid}"
+    assert told in server.log() and f"Port: {server.port}" in server.log()
+    assert "PID: " not in our_server().log()
