@@ -134,15 +134,18 @@ def _load_aof(session: Session, args: list[bytes]) -> Any:
 
 def _object(session: Session, args: list[bytes]) -> Any:
     """OBJECT <key> [fast]: Low-level facts of a value."""
-    value = session.db.stored(args[2])
+    db = session.db
+    db.keyspace.watch_accesses()
+    value = db.stored(args[2])
     if value is None:
         raise NO_SUCH_KEY
     encoding = encoding_of(args[2], value)
     words = [b"Value at:0x%x refcount:1 encoding:%b" % (id(value), encoding)]
     if len(args) == 3 or args[3].lower() != b"fast":
         words.append(b"serializedlength:%d" % (len(encode_dump(value)) - _DUMP_FRAME))
-    now_s = session.node.keyspace.now_ms // 1000
-    words.append(b"lru:%d lru_seconds_idle:0" % (now_s & 0xFFFFFF))
+    idle_ms = db.idle_ms(args[2])
+    used_s = (db.keyspace.now_ms - idle_ms) // 1000
+    words.append(b"lru:%d lru_seconds_idle:%d" % (used_s & 0xFFFFFF, idle_ms // 1000))
     return Status(b" ".join(words))
 
 

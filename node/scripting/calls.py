@@ -51,6 +51,7 @@ _DOWN_FOR_WRITES = ReplyError(
     b"ERR Script attempted to execute a write command while the cluster is down and readonly"
 )
 _NO_SUCH_COMMAND = ReplyError(b"ERR Invalid command passed to server.acl_check_cmd()")
+LOGGED_MAX = 64 * 1024  # bytes of a line in the server's log
 _LEVELS = (logging.DEBUG, logging.DEBUG, logging.INFO, logging.WARNING)
 
 
@@ -269,7 +270,8 @@ class Calls:
 
     def log(self, level: int, text: bytes) -> None:
         """redis.log."""
-        _log.log(_LEVELS[level], "%s", text.decode(errors="replace"))
+        if _log.isEnabledFor(_LEVELS[level]):
+            _log.log(_LEVELS[level], "%s", text[:LOGGED_MAX].decode(errors="replace"))
 
     def setresp(self, version: int) -> None:
         """redis.setresp: the protocol whose types commands answer with."""

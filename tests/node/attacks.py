@@ -41,6 +41,12 @@ ENDLESS = {
         "local t = {} for i = 1, 1e6 do t[i] = i end "
         "while true do table.insert(t, 1, 0) table.remove(t, 1) end"
     ),
+    "large messages": (
+        "local s = string.rep('x', 3e7) while true do redis.log(redis.LOG_DEBUG, s) end"
+    ),
+    "many digits": (
+        "local s = string.rep('1', 3e5) while true do pcall(cjson.decode, s .. 'e') end"
+    ),
     "looking for the largest index": (
         "local t = {} for i = 1, 1e6 do t[i] = i end while true do table.maxn(t) end"
     ),

@@ -12,9 +12,11 @@ local byte, char, find, format, gsub, lower, match, rep, sub = string.byte, stri
 local concat = table.concat
 local huge = math.huge
 local pcall = pcall
+local charge = part.charge
 
 local null = part.null
 local MOST_DEPTH = 16000  -- of Lua's own calls
+local LONG = 10000        -- characters; what is done with shorter texts is not accounted for
 
 local function fail(text, level)
     error(text, (level or 1) + 1)
@@ -41,6 +43,9 @@ for code = 0, 31 do
 end
 
 local function quoted(text)
+    if #text > LONG then
+        charge(#text)
+    end
     if find(text, '[%c"\\/\127%z]') then
         text = gsub(text, '[%c"\\/\127%z]', escapes)
     end
@@ -222,36 +227,82 @@ end
 
 local SPECIAL = { inf = huge, infinity = huge, nan = -(0 / 0) }
 
--- A number at `at`, and the place after it; nil where there is none.
-local function decode_number(text, at, options)
-    if options.decode_invalid and byte(text, at) == 43 and find(text, "^%d", at + 1) then
-        at = at + 1
+-- The place after the digits that start at `at`; `other` is what is no digit.
+local function skip_digits(text, at, other)
+    return find(text, other, at) or #text + 1
+end
+
+-- The place after a number without its sign, nil where there is none. By one pattern for the whole,
+-- C would try every way to share many digits among its parts.
+local function number_end(text, at)
+    local other, exponent = "%D", "^[eE]"
+    if find(text, "^0[xX]%.?%x", at) then
+        at, other, exponent = at + 2, "%X", "^[pP]"
     end
-    local digits = match(text, "^-?%d+%.?%d*[eE][+-]?%d+", at) or match(text, "^-?%d+%.?%d*", at)
-    if digits then
-        local plain = match(digits, "^-?0(.)")
-        if not options.decode_invalid and plain and find(plain, "%d") then
+    local stop = skip_digits(text, at, other)
+    local whole = stop > at
+    if byte(text, stop) == 46 then
+        local last = skip_digits(text, stop + 1, other)
+        if not whole and last == stop + 1 then
             return nil
         end
-        if options.decode_invalid then
-            local hex = match(text, "^-?0[xX]%x+", at)
-            if hex then
-                local number = tonumber((gsub(hex, "^-", "")))
-                return byte(hex) == 45 and -number or number, at + #hex
-            end
-        end
-        return tonumber(digits), at + #digits
+        whole, stop = true, last
     end
-    if options.decode_invalid then
-        local sign, word = match(text, "^([+-]?)(%a+)", at)
-        word = word and lower(word)
+    if whole and find(text, exponent, stop) then
+        local start = find(text, "^[+-]", stop + 1) and stop + 2 or stop + 1
+        local last = skip_digits(text, start, "%D")
+        stop = last > start and last or stop
+    end
+    return whole and stop or nil
+end
+
+-- What C's strtod makes of the text at `at`: the number and the place after it, or nil.
+local function to_number(text, at)
+    local sign = match(text, "^[+-]?", at)
+    at = at + #sign
+    local stop = number_end(text, at)
+    local value = stop and tonumber(sub(text, at, stop - 1))
+    if not value then
+        local word = lower(sub(text, at, at + 7))
         for _, name in next, { "infinity", "inf", "nan" } do
-            if word and sub(word, 1, #name) == name then
-                local value = SPECIAL[name]
-                return sign == "-" and -value or value, at + #sign + #name
+            if sub(word, 1, #name) == name then
+                value, stop = SPECIAL[name], at + #name
+                local _, last = find(text, name == "nan" and "^%([%w_]*%)" or "^$", stop)
+                stop = last and last + 1 or stop
+                break
             end
         end
     end
+    if value and sign == "-" then
+        value = -value
+    end
+    return value, stop
+end
+
+-- Whether what is at `at` is a number to strtod and none to JSON.
+local function is_odd(text, at)
+    if byte(text, at) == 43 then
+        return true
+    elseif byte(text, at) == 45 then
+        at = at + 1
+    end
+    return find(text, "^0[xX%d]", at) or find(text, "^[iI][nN][fF]", at) or find(text, "^[nN][aA][nN]", at)
+end
+
+-- A number at `at`, and the place after it; or nil, and what is wrong.
+local function decode_number(text, at, options)
+    if find(text, "^[-%d]", at) then
+        if not options.decode_invalid and is_odd(text, at) then
+            return nil, "invalid number"
+        end
+    elseif not options.decode_invalid or not is_odd(text, at) then
+        return nil, "invalid token"
+    end
+    local value, after = to_number(text, at)
+    if value then
+        return value, after
+    end
+    return nil, "invalid number"
 end
 
 local decode_value
@@ -272,10 +323,9 @@ local function token_name(text, at, options)
         return "T_BOOLEAN"
     elseif match(text, "^null", at) then
         return "T_NULL"
-    elseif decode_number(text, at, options) then
-        return "T_NUMBER"
     end
-    return "invalid token"
+    local number, problem = decode_number(text, at, options)
+    return number and "T_NUMBER" or problem
 end
 
 local function skip(text, at)
@@ -357,9 +407,6 @@ function decode_value(text, at, depth, options)
         if number then
             return number, after
         end
-        if find(text, "^[-+]", at) then
-            found("invalid number", "value", at)
-        end
     end
     found(token_name(text, at, options), "value", at)
 end
@@ -437,6 +484,7 @@ local function new()
     end
 
     local function decode(text)
+        charge(#text)
         local value, at = decode_value(text, skip(text, 1), 0, options)
         at = skip(text, at)
         if at <= #text then
