@@ -108,6 +108,48 @@ def test_a_loss_of_power_at_any_moment_loses_nothing_that_was_acknowledged(form)
                 disk.crash()
 
 
+@pytest.mark.parametrize("policy", ["everysec", "no"])
+def test_a_loss_of_power_amid_a_rewrite_leaves_what_can_be_loaded(policy):
+    """All increments but the last are whole, though replies didn't wait for that."""
+    for seed in range(30):
+        disk = SimulatedDisk(random.Random(seed))
+        local = started(disk, appendfsync=policy)
+        local.node.background = NeverDone()
+        client = local.client()
+        for number in range(5):
+            client.call("SET", "a", number)
+        client.call("BGREWRITEAOF")
+        client.call("SET", "a", 5)
+        disk.crash()
+        again = started(disk, aof_load_corrupt_tail_max_size=1 << 20).client()
+        assert again.call("GET", "a") in (b"4", b"5")
+
+
+class NeverDone(AtOnce):
+    """Whose work has always just begun."""
+
+    def run(self, work, done):
+        return 1
+
+    def call(self, call, done):
+        pass
+
+
+def test_a_rewrite_by_itself_waits_for_no_large_sync(disk):
+    local = started(disk, auto_aof_rewrite_min_size=1000)
+    background = local.node.background = Slow()
+    client, aof = local.client(), local.node.aof
+    client.call("SET", "a", "b" * (2 << 20))
+    local.advance(100)
+    assert len(background.calls) == 1 and not aof.rewriting.started
+    client.call("SET", "a", "b")
+    local.advance(100)
+    assert not aof.rewriting.started
+    background.finish()
+    local.advance(100)
+    assert aof.rewriting.started == 1
+
+
 def test_a_rewrite_replaces_what_was_before(disk):
     local = started(disk, aof_use_rdb_preamble=False)
     client = local.client()

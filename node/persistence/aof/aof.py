@@ -304,6 +304,7 @@ class Aof:
             self.flush()
             if writer.error is not None:
                 raise writer.error
+            writer.settle()
             file = directory.open_new_increment()
             self._others += writer.size
             writer.switch(file)

@@ -58,6 +58,7 @@ class Rewriting:
     took_ms: int | None = None
     _wait_minutes: int = 0
     _not_before_ms: int | None = None
+    _synced_ahead: bool = False
 
     def running_ms(self) -> int | None:
         """How long the rewrite under way has taken so far."""
@@ -168,13 +169,26 @@ class Rewriting:
         if node.has_child() or node.loading is not None:
             return
         if self.scheduled:
-            if not self._is_to_wait():
+            if not self._is_to_wait() and self._is_prepared():
                 self.start()
             return
         growth = self.aof.growth()
-        if growth is not None and not self._is_to_wait():
+        if growth is not None and not self._is_to_wait() and self._is_prepared():
             _log.info("Starting automatic rewriting of AOF on %d%% growth", growth)
             self.start()
+
+    def _is_prepared(self) -> bool:
+        """What was written is on disk but for a little, so that the start need not wait for it."""
+        writer = self.aof.writer
+        if writer is None:
+            return True
+        if not self._synced_ahead:
+            self._synced_ahead = writer.sync_ahead()
+            return not self._synced_ahead
+        if writer.syncs_running:
+            return False
+        self._synced_ahead = False
+        return True
 
     def _is_to_wait(self) -> bool:
         """Whether too many have failed for another try now."""

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 ALWAYS, EVERYSEC = "always", "everysec"
 SYNC_PERIOD_MS = 1000
 POSTPONED_MAX_MS = 2000
+LITTLE = 1 << 20  # bytes that may be synced while the node waits
 COMPLAINT_PERIOD_MS = 30_000
 
 
@@ -206,9 +207,11 @@ class Writer:
         now_ms = self.node.now_ms
         if self.size == self._synced_size or now_ms - self._sync_ms < SYNC_PERIOD_MS:
             return
-        if self.syncs_running or self._spares_disk():
-            return
-        self._sync_ms = now_ms
+        if not self.syncs_running and not self._spares_disk():
+            self._begin_sync()
+
+    def _begin_sync(self) -> None:
+        self._sync_ms = self.node.now_ms
         self._synced_size = self.size
         self._aside(self.file, self.file.sync)
 
@@ -248,7 +251,28 @@ class Writer:
             self.synced_offset = self._sync_offset
             self.node.aof.advanced()
 
+    def sync_ahead(self) -> bool:
+        """If much is to be synced, begin that aside; False if there is little."""
+        if self.size - self._synced_size <= LITTLE or self._spares_disk():
+            return False
+        if not self.syncs_running:
+            self._begin_sync()
+        return True
+
     # --- the file --------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Sync all that has been written, now: another file is to follow, and after a crash none
+        but the last may lack its end."""
+        if self.size == self._synced_size and not self.syncs_running:
+            return
+        failure = None
+        try:
+            self.file.sync()
+            self._synced_size = self.size
+        except OSError as error:
+            failure = error
+        self._synced(self.file, self._written_offset, failure)
 
     def switch(self, file: Appender) -> None:
         """Go on in another file, an empty one. The old one, to which all has been written, is
