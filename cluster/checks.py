@@ -120,6 +120,17 @@ class Epochs:
             rule,
             f"{process.place} has told of epoch {said}, and restarts at {view.current_epoch}",
         )
+        myself = view.myself
+        if myself.is_primary and myself.config_epoch > promise.claimed:
+            self._on_forgotten_claim(process, myself.config_epoch)
+
+    def _on_forgotten_claim(self, process: "Process", epoch: int) -> None:
+        """It ended after it had saved an epoch, and before anybody heard of that: it was elected,
+        or had asked nobody."""
+        if self._votes_for(process, epoch):
+            self._on_victory(process, epoch)
+        else:
+            self.unasked[epoch] = None
 
     def on_effect(self, process: "Process", effect: Effect) -> None:
         match effect:
@@ -152,13 +163,18 @@ class Epochs:
         if self._taking_over.pop(process, self) is None:
             self.unasked[epoch] = None
             return
-        view = process.core.view
-        votes = sum(vote == process.id for vote in self.votes.get(epoch, {}).values())
+        votes, voters = self._votes_for(process, epoch), process.core.view.voters
         demand(
-            2 * votes > view.voters,
+            2 * votes > voters,
             "elected by a majority",
-            f"{process.place} is promoted in epoch {epoch} with {votes} votes of {view.voters}",
+            f"{process.place} is promoted in epoch {epoch} with {votes} votes of {voters}",
         )
+        self._on_victory(process, epoch)
+
+    def _votes_for(self, process: "Process", epoch: int) -> int:
+        return sum(vote == process.id for vote in self.votes.get(epoch, {}).values())
+
+    def _on_victory(self, process: "Process", epoch: int) -> None:
         winner = self.winners.setdefault(epoch, process.id)
         demand(
             winner == process.id,
