@@ -1,7 +1,9 @@
 """Operators of the simulated cluster: one moves slots about, one puts right what is half-done.
 
 The first does it as redis-cli does, key by key, or as a whole, and gives up as soon as anything
-goes wrong; so it leaves every kind of half-done move behind.
+goes wrong; so it leaves every kind of half-done move behind. Like every such tool it doesn't begin
+another move of a slot of which one is open, for the other side of that has keys of it: it goes on
+with that one, as long as its target is there.
 """
 
 from collections.abc import Callable
@@ -71,6 +73,7 @@ class Resharder(Operator):
     ledger: Ledger = attrs.field(kw_only=True)
     whole: float = attrs.field(kw_only=True)
     busy_ms: int = attrs.field(kw_only=True)
+    _open: dict[int, bytes] = attrs.field(factory=dict)  # slots that are half-moved, and where to
 
     def _live(self) -> Steps:
         while True:
@@ -82,7 +85,7 @@ class Resharder(Operator):
             if self.rng.random() < self.whole:
                 yield from self._move_range(source, target)
             else:
-                yield from self._move_slot(source, target)
+                yield from self._move_slot(source, target, owners)
 
     def _owners(self) -> Steps:
         """All primaries with slots, as any node sees them."""
@@ -95,8 +98,12 @@ class Resharder(Operator):
             ranges.setdefault((node_id, (host.decode(), port)), []).append((first, last))
         return [Owner(*who, tuple(found)) for who, found in ranges.items()]
 
-    def _move_slot(self, source: Owner, target: Owner) -> Steps:
+    def _move_slot(self, source: Owner, target: Owner, owners: list[Owner]) -> Steps:
         slot = self._slot_of(source)
+        target_id = self._open.setdefault(slot, target.id)
+        if target_id not in [owner.id for owner in owners if owner is not source]:
+            return None
+        (target,) = [owner for owner in owners if owner.id == target_id]
         if (yield from self._set_slot(target, slot, b"IMPORTING", source.id)) is None:
             return None
         if (yield from self._set_slot(source, slot, b"MIGRATING", target.id)) is None:
@@ -106,6 +113,7 @@ class Resharder(Operator):
         for owner in (target, source):
             if (yield from self._set_slot(owner, slot, b"NODE", target.id)) is None:
                 return None
+        del self._open[slot]
         self._count("slots")
         return None
 
