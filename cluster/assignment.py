@@ -43,6 +43,7 @@ class Assignment:
         unwanted = self._checked(request.ranges, busy=False)
         self._free_moves(unwanted)
         self.desk.view.assign(unwanted, None)
+        self.desk.view.ceded &= ~unwanted
         self._slots_changed()
 
     def flush_slots(self, request: FlushSlots) -> None:
@@ -178,7 +179,7 @@ class Assignment:
                 f"I have keys for unassigned slot {slot}. Taking responsibility for it.",
             )
         view.assign(taken, myself)
-        foreign = request.slots & ~myself.slots
+        foreign = request.slots & ~(myself.slots | view.ceded)
         for slot in [slot for slot in view.importing if foreign >> slot & 1]:
             foreign &= ~(1 << slot)
         for slot in members(foreign):

@@ -101,6 +101,7 @@ class Core:
         self._election.step_manual()
         desk.check_failover = True
         self._ownership.check_orphans()
+        self._ownership.reclaim()
         self._assignment.announce_if_due()
         desk.check_state |= not self.view.ok
         return self._finish(save=desk.dirty)

@@ -2,7 +2,9 @@
 
 A line per node as in CLUSTER NODES, but for the address, which carries auxiliary fields
 (`ip:port@bus,hostname,shard-id=...`, Redis 7.2 and Valkey; 7.0 stops after the hostname), and
-last `vars currentEpoch N lastVoteEpoch N`. Nodes in handshake aren't kept.
+last `vars currentEpoch N lastVoteEpoch N`. Nodes in handshake aren't kept. Two variables of ours
+follow where there is something to be said, which real servers pass over: what a node knew of
+doubtful owners it must know after a restart too, or it would tell others wrong things as true.
 """
 
 from random import Random
@@ -10,7 +12,7 @@ from random import Random
 from attrs import frozen
 
 from cluster.message import Face
-from cluster.slots import SLOTS, parse_range
+from cluster.slots import SLOTS, parse_range, to_text
 from cluster.view import (
     FAIL,
     FLAG_WORDS,
@@ -39,8 +41,19 @@ def fresh_view(rng: Random) -> View:
 def dump(view: View) -> str:
     """The text of nodes.conf."""
     lines = [view.line(node, _whereabouts(node)) for node in view.order if not node.in_handshake]
-    lines.append(f"vars currentEpoch {view.current_epoch} lastVoteEpoch {view.last_vote_epoch}")
+    values: dict[str, int | str] = {
+        "currentEpoch": view.current_epoch,
+        "lastVoteEpoch": view.last_vote_epoch,
+        "disclaimedSlots": _slots_word(view.disclaimed),
+        "cededSlots": _slots_word(view.ceded),
+    }
+    told = [f"{name} {value}" for name, value in values.items() if value != ""]
+    lines.append(f"vars {' '.join(told)}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _slots_word(slots: int) -> str:
+    return to_text(slots).replace(" ", ",")
 
 
 def _whereabouts(node: Node) -> str:
@@ -217,5 +230,15 @@ def _read_vars(view: View, number: int, words: list[str]) -> None:
     try:
         view.current_epoch = int(values.get("currentEpoch", "0"))
         view.last_vote_epoch = int(values.get("lastVoteEpoch", "0"))
+        foreign = ~(view.unassigned | view.myself.slots)
+        view.disclaimed = _parse_slots(values.get("disclaimedSlots", "")) & foreign
+        view.ceded = _parse_slots(values.get("cededSlots", "")) & ~view.myself.slots
     except ValueError as error:
         raise CorruptFile(f"nodes.conf:{number}: {error}") from None
+
+
+def _parse_slots(word: str) -> int:
+    slots = 0
+    for part in filter(None, word.split(",")):
+        slots |= parse_range(part)
+    return slots

@@ -5,6 +5,11 @@ greater epoch wins; a node that sees a claim under a smaller one tells the claim
 primaries that have the same config epoch part: the one with the smaller id takes a new one. A
 node whose shard loses its last slot follows the winner, so a failed primary that comes back
 becomes a replica of the one that replaced it.
+
+A claim may be outdated, though its epoch is the greater one: a node that was away tells in good
+faith what is no longer so, and SETSLOT gives slots away to a smaller epoch. So a primary that
+loses slots unexpectedly keeps their keys until the new owner has been heard to serve them, a while
+later; and if that one says it doesn't, and nobody else does either, it takes them back.
 """
 
 from cluster import message as m
@@ -21,7 +26,7 @@ from cluster.effects import (
 )
 from cluster.gossip import Gossip
 from cluster.message import Header
-from cluster.slots import EVERY_SLOT, ranges
+from cluster.slots import EVERY_SLOT, ranges, slot_set
 from cluster.speaker import Speaker
 from cluster.view import FAIL, MIGRATE_TO, PFAIL, Node
 
@@ -34,6 +39,10 @@ class Ownership:
         self.speaker = speaker
         self.gossip = gossip
         self._following: tuple[str, str, int] | None = None
+        self._ceded_at = 0
+        # Of the slots that were ceded, those that nobody serves, and since when.
+        self._unclaimed = 0
+        self._unclaimed_since = 0
 
     # ---- what a known sender's header says
 
@@ -45,6 +54,8 @@ class Ownership:
         if header.primary or header.config_epoch <= sender.config_epoch:
             return False
         sender.config_epoch = header.config_epoch
+        # Not every message is asked for claims, but no old one counts under a new epoch.
+        view.disclaimed |= sender.slots & ~header.slots
         self.desk.changed()
         return True
 
@@ -61,6 +72,9 @@ class Ownership:
             if was_replica or sender.slots != header.slots or disclaimed:
                 self.hear_claims(sender, header.config_epoch, header.slots)
                 self._correct(sender, header)
+            if self.desk.view.ceded:
+                self._hear_service(sender, header.slots)
+        sender.claims_heard = self.desk.now
         self._part_epochs(sender, header)
 
     def _hear_replica(self, sender: Node, header: Header) -> None:
@@ -124,7 +138,10 @@ class Ownership:
         """A primary claims a set of slots under an epoch: rebind those it has a right to."""
         desk, view, myself = self.desk, self.desk.view, self.desk.myself
         # Who is held for the owner and claims a slot still has it; others' claims come to it below.
-        view.disclaimed = view.disclaimed & ~(claimed & claimer.slots) | claimer.slots & ~claimed
+        disclaimed = view.disclaimed & ~(claimed & claimer.slots) | claimer.slots & ~claimed
+        if disclaimed != view.disclaimed:
+            view.disclaimed = disclaimed
+            desk.changed()
         if claimer is myself:
             desk.log("notice", "Discarding UPDATE message about myself.")
             return
@@ -153,12 +170,21 @@ class Ownership:
                         f"{node.shard_id} to node {claimer.label} in shard {claimer.shard_id}.",
                     )
         mine = view.myself.slots & taken
+        lost = view.serving.slots & taken
+        given = self._given_to(claimer) & lost
         view.assign(taken, claimer)
         self._close_moves(claimer, taken)
+        if lost and not view.same_shard(claimer, view.myself):
+            self._cede(lost & ~given)
         # One that loses all of its slots becomes a replica, whose data is replaced as a whole.
-        if mine and view.myself.slots:
-            desk.do(DropSlots(mine))
+        if mine & given and view.myself.slots:
+            desk.do(DropSlots(mine & given))
         desk.changed(sync=mine != 0)
+
+    def _given_to(self, claimer: Node) -> int:
+        """The slots that are on their way from here to a node."""
+        moves = self.desk.view.migrating.items()
+        return self.desk.facts.exported | slot_set(slot for slot, to in moves if to is claimer)
 
     def _close_moves(self, claimer: Node, taken: int) -> None:
         """Slots on the move that have a new owner: a failover keeps the move, else it ends."""
@@ -212,7 +238,7 @@ class Ownership:
                 f"My last slot was migrated to node {winner.label} in shard {winner.shard_id}. "
                 "I am now an empty primary.",
             )
-            desk.do(DropSlots(claimed))
+            desk.do(DropSlots(claimed & ~view.ceded))
 
     def _correct(self, sender: Node, header: Header) -> None:
         """Tell a sender about every owner that outdoes one of its claims."""
@@ -239,6 +265,45 @@ class Ownership:
         node.config_epoch = message.config_epoch
         self.desk.changed()
         self.hear_claims(node, message.config_epoch, message.slots)
+
+    # ---- slots that were lost unexpectedly
+
+    def _cede(self, slots: int) -> None:
+        """My shard serves these slots no more, if their new owner really does."""
+        self.desk.view.ceded |= slots
+        self._ceded_at = self.desk.now
+
+    def _hear_service(self, owner: Node, claimed: int) -> None:
+        """Somebody says what it serves: what it has taken from my shard is its own for good."""
+        desk, view = self.desk, self.desk.view
+        served = view.ceded & owner.slots & claimed
+        # What was on its way when the slots were lost may be outdated in the same manner.
+        if not served or desk.now - self._ceded_at <= desk.options.node_timeout:
+            return
+        view.ceded &= ~served
+        desk.changed()
+        if view.myself.is_primary:
+            desk.do(DropSlots(served))
+
+    def reclaim(self) -> None:
+        """Take slots back that nobody serves, as everybody has said for long enough."""
+        desk, view = self.desk, self.desk.view
+        slots = view.ceded & view.unclaimed if view.myself.is_primary else 0
+        if slots != self._unclaimed:
+            self._unclaimed, self._unclaimed_since = slots, desk.now
+        # What was under way then may be older than what their owner says now.
+        said_at = self._unclaimed_since + desk.options.node_timeout
+        if not slots or not all(
+            node.claims_heard > said_at or (node.is_replica and node.failed)
+            for node in view.others()
+        ):
+            return
+        for first, last in ranges(slots):
+            desk.log("notice", f"Nobody serves slots {first}-{last} any more: taking them back.")
+        view.assign(slots, view.myself)
+        self.bump_epoch()
+        desk.changed(sync=True)
+        desk.announce = True
 
     # ---- epochs
 
@@ -298,6 +363,7 @@ class Ownership:
         if not view.same_shard(primary, myself):
             view.migrating.clear()
             view.importing.clear()
+            view.ceded = 0
         was_primary = myself.is_primary
         view.make_replica(myself, primary)
         myself.shard_id = primary.shard_id
@@ -367,6 +433,7 @@ class Ownership:
             myself.shard_id = desk.new_id()
         view.migrating.clear()
         view.importing.clear()
+        view.ceded = 0
         view.assign(EVERY_SLOT & ~view.unassigned, None)
         for node in list(view.others()):
             self.gossip.remove(node)

@@ -89,6 +89,8 @@ class Node:
     pinged: int = 0
     pong_received: int = 0
     data_received: int = 0
+    # When it last said what it serves.
+    claims_heard: int = 0
     meet_sent: int = 0
     fail_time: int = 0
     orphaned_since: int = 0
@@ -180,6 +182,9 @@ class View:
     unassigned: int = field(init=False, default=EVERY_SLOT)
     # Slots whose owner said it no longer serves them, while nobody else has claimed them.
     disclaimed: int = field(init=False, default=0)
+    # Slots that my shard served and gave up as another's claim was greater, until that one is
+    # heard to serve them: there are keys of theirs here, maybe the only ones.
+    ceded: int = field(init=False, default=0)
     voters: int = field(init=False, default=0)
     migrating: dict[int, Node] = field(init=False, factory=dict)
     importing: dict[int, Node] = field(init=False, factory=dict)
@@ -291,6 +296,8 @@ class View:
         if node is not None:
             first_ones = not node.slots
             self._set_slots(node, node.slots | slots)
+            if node is self.myself:
+                self.ceded &= ~slots
             # A new primary may be given replicas, in a cluster that has any.
             if first_ones and any(other.is_replica for other in self.order):
                 node.flags |= MIGRATE_TO

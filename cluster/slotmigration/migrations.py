@@ -110,7 +110,8 @@ class Migrations:
         waited_ms = node.now_ms - promoted_ms
         if waited_ms < 2 * node.config.cluster_node_timeout:
             return
-        rest = held_slots(node) & ~(view.myself.slots | view.unclaimed | self.imported)
+        kept = view.myself.slots | view.unclaimed | view.ceded | self.imported
+        rest = held_slots(node) & ~kept
         for slot in view.importing:
             rest &= ~(1 << slot)
         foreign = 0

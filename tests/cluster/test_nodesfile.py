@@ -54,6 +54,20 @@ def test_what_is_written_reads_back_the_same():
     assert dump(load(text, Random(2))) == text
 
 
+def test_what_is_in_doubt_reads_back():
+    view = load(VALKEY, Random(1))
+    assert "Slots" not in dump(view)
+    view.disclaimed, view.ceded = slots.slot_set([8001, 8003, 8004]), slots.slot_set([9000])
+    text = dump(view)
+    assert text.splitlines()[-1] == (
+        "vars currentEpoch 2 lastVoteEpoch 1 disclaimedSlots 8001,8003-8004 cededSlots 9000"
+    )
+    again = load(text, Random(2))
+    assert (again.disclaimed, again.ceded) == (view.disclaimed, view.ceded)
+    mine = load(text.replace("8001,8003-8004", "5").replace("9000", "6"), Random(2))
+    assert not mine.disclaimed and not mine.ceded, "they are this node's own"
+
+
 def test_the_first_file_of_a_fresh_node():
     view = nodesfile.fresh_view(Random(1))
     again = load(dump(view), Random(2))
@@ -76,6 +90,8 @@ def test_the_first_file_of_a_fresh_node():
         ("127.0.0.1:7002@17002", "localhost"),
         ("currentEpoch 2", "currentEpoch two"),
         ("lastVoteEpoch 1\n", "lastVoteE"),
+        ("lastVoteEpoch 1\n", "disclaimedSlots 5-x\n"),
+        ("lastVoteEpoch 1\n", "cededSlots 16384\n"),
         (f"[5-<-{TWO}]", f"[5-<-{'4' * 40}]"),
     ],
 )
@@ -102,6 +118,7 @@ def test_a_damaged_file_reads_or_is_corrupt_and_nothing_else(data):
 def test_a_real_server_reads_what_is_written(valkey_server, tmp_path):
     view = load(VALKEY, Random(1))
     view.nodes[TWO].face = Face("10.0.0.2", "::2", 7002, 8002, "zone-1")
+    view.disclaimed, view.ceded = slots.slot_set([8001, 8003]), slots.slot_set([9000])
     directory = tmp_path / "reader"
     directory.mkdir()
     (directory / "nodes.conf").write_text(dump(view))

@@ -120,6 +120,64 @@ def test_a_slot_moves_between_primaries():
     assert [e for e in source.effects if isinstance(e, fx.DropSlots)] == [fx.DropSlots(1 << 9000)]
 
 
+def take(net: Network, taker: Host, slot: int) -> None:
+    """Claim a slot under a greater epoch than anybody's, whatever its owner thinks of that."""
+    net.ask(taker, fx.BumpEpoch())
+    net.ask(taker, fx.SetSlot(slot, "NODE", taker.id))
+
+
+def test_keys_of_a_slot_that_is_lost_unexpectedly_stay_until_its_new_owner_serves_it_for_good():
+    net = cluster(2, 0)
+    loser, taker = net.hosts
+    take(net, taker, 7)
+    net.run_until(lambda: loser.core.view.owner[7].id == taker.id)
+    assert loser.core.view.ceded == 1 << 7 and "cededSlots 7" in loser.disk
+    net.run(TIMEOUT)
+    assert not any(isinstance(effect, fx.DropSlots) for effect in loser.effects)
+    net.run(TIMEOUT)
+    assert [e for e in loser.effects if isinstance(e, fx.DropSlots)] == [fx.DropSlots(1 << 7)]
+    assert not loser.core.view.ceded and "ceded" not in loser.disk
+
+
+def test_a_slot_that_was_lost_and_that_nobody_serves_comes_back():
+    net = cluster(3, 0)
+    loser, taker, third = net.hosts
+    take(net, taker, 7)
+    net.run_until(lambda: loser.core.view.owner[7].id == taker.id)
+    net.ask(taker, fx.DelSlots(((7, 7),)))
+    third.frozen = True
+    net.run(TIMEOUT // 2)
+    loser = net.hosts[0] = net.restart(loser)  # it remembers
+    net.run(3 * TIMEOUT)
+    assert not loser.core.view.myself.slots >> 7 & 1, "the third might serve it"
+    third.frozen = False
+    net.run(3 * TIMEOUT)
+    assert all(host.core.view.owner[7].id == loser.id for host in net.hosts)
+    assert all(net.agrees(host) for host in net.hosts)
+    assert not any(isinstance(effect, fx.DropSlots) for effect in loser.effects)
+
+
+def test_nobody_tells_after_a_restart_that_an_owner_has_what_it_gave_away():
+    net = cluster(3, 0)
+    giver, taker, witness = net.hosts
+    net.kill(witness)
+    take(net, taker, 7)
+    net.run_until(lambda: giver.core.view.owner[7].id == taker.id)
+    net.kill(taker)
+    net.ask(giver, fx.BumpEpoch())
+    for _ in range(2):
+        witness = net.restart(witness)
+        net.run(TIMEOUT)
+        assert witness.core.view.nodes[giver.id].config_epoch == 5
+        assert witness.core.view.owner[7].id == giver.id, "it hasn't heard of the taker"
+        net.kill(witness)
+    net.kill(giver)
+    witness, taker = net.restart(witness), net.restart(taker)
+    net.run(TIMEOUT)
+    assert taker.core.view.myself.slots >> 7 & 1
+    assert witness.core.view.owner[7].id == taker.id
+
+
 def test_a_move_can_be_called_off():
     net = cluster(2, 0)
     source, target = net.hosts

@@ -348,6 +348,52 @@ def test_a_target_that_dies_amid_a_move_of_a_range_leaves_it_to_its_source():
 
 
 @attrs.define(eq=False)
+class Giver(Operator):
+    """Gives slot 0 away, without its keys."""
+
+    source: Owner = attrs.field(kw_only=True)
+    target: Owner = attrs.field(kw_only=True)
+
+    def _live(self) -> Steps:
+        yield from self._set_slot(self.target, 0, b"IMPORTING", self.source.id)
+        for owner in (self.target, self.source):
+            yield from self._set_slot(owner, 0, b"NODE", self.target.id)
+        return None
+
+
+def set_to_work(world: World, kind: type[Operator], source: str, target: str) -> None:
+    """Let an operator do its work from a place that nothing cuts off."""
+    one, other = (
+        Owner(world[name].id.encode(), (world[name].ip, PORT)) for name in (source, target)
+    )
+    world.network.places["10.0.3.1"] = "op"
+    operator = kind("op", world.network, Random(1), [], source=one, target=other)
+    operator.start()
+    world.run(until=lambda: not operator.alive)
+
+
+def test_a_slot_that_its_target_loses_to_old_news_of_its_source_comes_back_with_its_keys():
+    """SETSLOT: the target couldn't know that the source had come to a greater epoch."""
+    world = made_world(node_timeout=5000)
+    world.part(["p2", "r2"])
+    for name in ("p3", "p1"):
+        world.ask(name, "CLUSTER", "BUMPEPOCH")
+        world.run(1500)
+    epoch = world.view("p1").myself.config_epoch
+    world.part(["p1", "r1"])
+    set_to_work(world, Giver, "p1", "p2")
+    assert world.ask("p2", "SET", "{06S}", "new") == b"OK"
+    assert world.view("p2").myself.config_epoch < epoch
+    for one, other in (("p2", "p3"), ("p3", "p2")):
+        world.mend_cut(one, other)
+    world.run(until=lambda: not world.view("p2").myself.slots & 1)
+    world.mend()
+    finish(world)
+    assert world.view("p2").myself.slots & 1
+    assert world["p2"].node.keyspace[0].get(b"{06S}") == b"new"
+
+
+@attrs.define(eq=False)
 class HalfMover(Operator):
     """Moves the keys of slot 0, and leaves before the slot is the target's."""
 
@@ -364,13 +410,7 @@ class HalfMover(Operator):
 def test_a_half_done_move_is_put_right():
     world = made_world()
     world.ask("p1", "SET", "{06S}", "one")  # slot 0
-    source, target = (
-        Owner(world[name].id.encode(), (world.machines[name].ip, PORT)) for name in ("p1", "p2")
-    )
-    world.network.places["10.0.3.1"] = "half"
-    mover = HalfMover("half", world.network, Random(1), [], source=source, target=target)
-    mover.start()
-    world.run(until=lambda: not mover.alive)
+    set_to_work(world, HalfMover, "p1", "p2")
     assert world["p2"].node.keyspace[0].get(b"{06S}") == b"one"
     assert not world["p1"].node.keyspace[0].get(b"{06S}")
     world.mend_slots()
