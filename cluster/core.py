@@ -131,6 +131,7 @@ class Core:
         known = self._known(link, now)
         if known is not None and known.node is not None:
             self._gossip.link_down(known)
+            known.node.gone = True
             self._failure.refused(known.node)
         return self._finish()
 

@@ -85,6 +85,7 @@ class Gossip:
         node = link.node
         assert node is not None
         link.up = True
+        node.gone = False
         self.speaker.ping(link, m.MEET if node.flags & MEET else m.PING)
 
     def link_down(self, link: Link) -> None:

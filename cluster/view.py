@@ -102,6 +102,8 @@ class Node:
     inbound: Link | None = field(default=None, repr=False)
     # Has answered a ping of ours since we started, at its present address.
     proven: bool = False
+    # Nobody listened at its address when it was called last: its process has ended.
+    gone: bool = False
     # The last link to it broke as soon as it was made, and was made again at once.
     hurried: bool = False
     # Who reported it failing, and when.

@@ -68,6 +68,7 @@ PAUSE_TIMED_OUT = "Timed out before streaming completed"
 MAY_HAVE_SUCCEEDED = (
     "Unpaused before migration completed (migration may have succeeded with lost writes)"
 )
+NOT_FOLLOWED = "A replica that may take the target's place does not have what it has"
 NOT_MINE = "Slots are no longer owned by myself"
 NOT_ITS = "Slots are no longer owned by source node"
 ASSIGNED_TO_ME = "Slots were unexpectedly assigned to myself during import"

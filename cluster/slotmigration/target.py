@@ -12,6 +12,7 @@ from cluster.slotmigration import jobs
 from cluster.slotmigration.jobs import Job, JobFailure
 from cluster.slotmigration.source import word
 from cluster.slots import key_slot
+from cluster.view import NOFAILOVER
 from node.command import MAY_REPLICATE, WRITE, Row
 from node.replies import ReplyError
 from node.session import REPLY_OFF, Session, session_gate
@@ -35,8 +36,9 @@ class Import:
     migrations: "Migrations"
     job: Job
     session: Session
-    _needed: int | None = None  # the offset that replicas must have, once writes are held back
-    _asked_ms: int = 0
+    _waits_ms: int = 0  # since when it waits for its replicas
+    _may_pause: bool = False  # they follow
+    _needed: int | None = None  # the offset that they must have, once writes are held back
     _counted: int = 0  # bytes of the source's
 
     def take_over(self) -> None:
@@ -99,33 +101,63 @@ class Import:
         if state == jobs.WAITING_FOR_PAUSED:
             # A Valkey source counts on that, whatever database its snapshot has ended in.
             self.session.db = self.migrations.node.keyspace[0]
-            self.say("REQUEST-PAUSE")
+            self._waits_ms = self.migrations.node.now_ms
         elif state == jobs.GRANTED:
             self.migrations.claim(self.job)
 
     # --- what was acknowledged must survive the target, too --------------------------------------
 
+    #
+    # So the slots are not taken before each replica that may take this node's place has all of
+    # them; nor are writes held back before each of those follows.
+
     def _wait_for_replicas(self) -> None:
-        """The source waits for us: let those replicas that keep up have everything first."""
+        """The source waits for us: let the replicas have everything first."""
         if self._needed is not None:
             self.migrations.fail(self.job, jobs.UNEXPECTED)
             return
         node = self.migrations.node
         node.role.primary.ask_acks()
-        self._needed, self._asked_ms = node.log.flush(), node.now_ms
+        self._needed, self._waits_ms, self._may_pause = node.log.flush(), node.now_ms, True
+
+    def _heirs(self) -> int:
+        """How many replicas may take this node's place: not those whose process has ended, as it
+        follows anew when it is back, nor those that have been out of reach for too long."""
+        node = self.migrations.node
+        config, now = node.config, node.keyspace.now_ms
+        factor = config.cluster_replica_validity_factor
+        lasts_ms = (factor + 1) * config.cluster_node_timeout
+        lasts_ms += 1000 * config.repl_ping_replica_period
+        return sum(
+            not replica.gone
+            and not replica.flags & NOFAILOVER
+            and not (factor and replica.failed and now - replica.fail_time > lasts_ms)
+            for replica in self.migrations.routing.view.myself.replicas
+        )
 
     def after_log(self) -> None:
         """A turn has ended: perhaps the replicas have said that they have it all."""
         self.migrations.node.observe.slot_bytes_in += self.session.bytes_in - self._counted
         self._counted = self.session.bytes_in
-        needed = self._needed
-        if needed is None or self.job.state != jobs.WAITING_FOR_PAUSED:
-            return
+        if self.job.state == jobs.WAITING_FOR_PAUSED:
+            if self._needed is not None:
+                self._ask_for_slots(self._needed)
+            elif not self._may_pause:
+                self._ask_for_pause()
+
+    def _ask_for_pause(self) -> None:
         node = self.migrations.node
-        primary = node.role.primary
-        waits = primary.count_acknowledged(needed) < sum(
-            replica.streams() for replica in primary.replicas
-        )
-        if not waits or node.now_ms - self._asked_ms > REPLICAS_MS:
+        follow = sum(replica.streams() for replica in node.role.primary.replicas)
+        if follow >= self._heirs():
+            self._may_pause = True
+            self.say("REQUEST-PAUSE")
+        elif node.now_ms - self._waits_ms > 1000 * node.config.repl_timeout:
+            self.migrations.fail(self.job, jobs.NOT_FOLLOWED)
+
+    def _ask_for_slots(self, needed: int) -> None:
+        node = self.migrations.node
+        if node.role.primary.count_acknowledged(needed) >= self._heirs():
             self.migrations.move(self.job, jobs.FAILOVER_REQUESTED)
             self.say("REQUEST-FAILOVER")
+        elif node.now_ms - self._waits_ms > REPLICAS_MS:
+            self.migrations.fail(self.job, jobs.NOT_FOLLOWED)

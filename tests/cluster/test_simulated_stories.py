@@ -16,6 +16,7 @@ from cluster.simulation.operators import Operator, Owner
 from cluster.simulation.process import PORT
 from cluster.simulation.settings import ALWAYS, RDB, Settings
 from cluster.simulation.world import World
+from cluster.slotmigration.jobs import Job
 from tests.cluster.stories import acknowledged_since, check_transcript, finish, made_world
 
 
@@ -345,6 +346,33 @@ def test_a_target_that_dies_amid_a_move_of_a_range_leaves_it_to_its_source():
     finish(world)
     assert world.view("p1").myself.slots & 1
     assert held.keys() <= dict.fromkeys(world["p1"].node.keyspace[0]).keys()
+
+
+def give_range(world: World, source: str, target: str) -> Job:
+    """Let the first slots move as a whole; the source's side of that."""
+    order = ("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", 0, 99, "NODE", world[target].id)
+    assert world.ask(source, *order) == b"OK"
+    return next(iter(world[source].member.migrations.jobs))
+
+
+def test_slots_are_not_taken_before_a_replica_that_may_succeed_their_target_has_them():
+    """It has stopped, and when it goes on it may be elected, as its data are not old."""
+    world = made_world()
+    world.pause("r2")
+    job = give_range(world, "p1", "p2")
+    world.run(until=lambda: job.is_over)
+    assert job.state == "failed" and world.view("p1").myself.slots & 1
+
+    world.kill("p2")
+    world.restart("p2")
+    world.run(until=lambda: world.view("p2").ok)
+    job = give_range(world, "p1", "p2")
+    world.run(2000)
+    assert job.state == "replicating", "writes are not held back meanwhile"
+    world.kill("r2")
+    world.run(500, until=lambda: job.state == "success")
+    world.restart("r2")
+    finish(world)
 
 
 @attrs.define(eq=False)
