@@ -69,6 +69,7 @@ MAY_HAVE_SUCCEEDED = (
     "Unpaused before migration completed (migration may have succeeded with lost writes)"
 )
 NOT_FOLLOWED = "A replica that may take the target's place does not have what it has"
+GRANTED_TOO_LATE = "The slots were granted too late to be taken safely"
 NOT_MINE = "Slots are no longer owned by myself"
 NOT_ITS = "Slots are no longer owned by source node"
 ASSIGNED_TO_ME = "Slots were unexpectedly assigned to myself during import"

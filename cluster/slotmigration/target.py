@@ -10,7 +10,7 @@ import attrs
 
 from cluster.slotmigration import jobs
 from cluster.slotmigration.jobs import Job, JobFailure
-from cluster.slotmigration.source import word
+from cluster.slotmigration.source import CLAIM_MS, word
 from cluster.slots import key_slot
 from cluster.view import NOFAILOVER
 from node.command import MAY_REPLICATE, WRITE, Row
@@ -103,7 +103,15 @@ class Import:
             self.session.db = self.migrations.node.keyspace[0]
             self._waits_ms = self.migrations.node.now_ms
         elif state == jobs.GRANTED:
-            self.migrations.claim(self.job)
+            self._claim()
+
+    def _claim(self) -> None:
+        """Take the slots, if the source will hear of that before it lets writes go on."""
+        migrations = self.migrations
+        if migrations.node.now_ms - self._waits_ms > CLAIM_MS // 2:
+            migrations.fail(self.job, jobs.GRANTED_TOO_LATE)
+        else:
+            migrations.claim(self.job)
 
     # --- what was acknowledged must survive the target, too --------------------------------------
 
@@ -159,5 +167,6 @@ class Import:
         if node.role.primary.count_acknowledged(needed) >= self._heirs():
             self.migrations.move(self.job, jobs.FAILOVER_REQUESTED)
             self.say("REQUEST-FAILOVER")
+            self._waits_ms = node.now_ms
         elif node.now_ms - self._waits_ms > REPLICAS_MS:
             self.migrations.fail(self.job, jobs.NOT_FOLLOWED)

@@ -375,6 +375,22 @@ def test_slots_are_not_taken_before_a_replica_that_may_succeed_their_target_has_
     finish(world)
 
 
+def test_a_target_that_stopped_takes_no_slots_that_it_was_granted_long_ago():
+    """The source has let writes go on since."""
+    world = made_world(node_timeout=20_000)
+    job = give_range(world, "p1", "p2")
+    world.run(until=lambda: job.state == "failover-granted")
+    world.pause("p2")
+    world.run(until=lambda: job.is_over)
+    assert job.state == "failed"
+    assert world.ask("p1", "SET", "{06S}", "new") == b"OK"
+    world.resume("p2")
+    world.run(1000)
+    finish(world)
+    assert world.view("p1").myself.slots & 1
+    assert world["p1"].node.keyspace[0].get(b"{06S}") == b"new"
+
+
 @attrs.define(eq=False)
 class Giver(Operator):
     """Gives slot 0 away, without its keys."""
