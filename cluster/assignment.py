@@ -141,14 +141,21 @@ class Assignment:
                 raise ClusterError(f"ERR Slot {direction} in progress.")
 
     def _give_slot(self, slot: int, node: Node, keys: int) -> None:
-        """CLUSTER SETSLOT slot NODE id: the end of a move, on either side of it."""
+        """CLUSTER SETSLOT slot NODE id: the end of a move, on either side of it.
+
+        A primary that waits in vain for its replicas doesn't do what it has told them to: so to
+        them the move has ended when it says so (`Ownership.hear_role`).
+        """
         view, myself = self.desk.view, self.desk.myself
+        if myself.is_replica:
+            view.assign(1 << slot, node)
+            return
         if keys == 0:
             view.migrating.pop(slot, None)
-        imported = node is view.serving and view.importing.pop(slot, None) is not None
+        imported = node is myself and view.importing.pop(slot, None) is not None
         was_mine = view.owner[slot] is myself
         view.assign(1 << slot, node)
-        if imported and myself.is_primary:
+        if imported:
             # Without a greater epoch the old owner's claim would win.
             self.ownership.bump_epoch()
             self.desk.announce = True

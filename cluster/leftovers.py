@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain, compress
 
-from cluster.slots import SLOTS, members, slot_set
+from cluster.slots import EVERY_SLOT, SLOTS, members, slot_set
 from cluster.view import View
 from node.data.keyspace import Database
 from node.execute import execute
@@ -38,7 +38,7 @@ def _delete(session: Session, db: Database, keys: list[bytes]) -> None:
     execute(session.node, session, [b"UNLINK", *keys])
 
 
-def held_slots(node: Node) -> int:
-    """The slots of which there are keys here."""
+def held_slots(node: Node, among: int = EVERY_SLOT) -> int:
+    """The slots, of these, of which there are keys here."""
     used = (compress(range(SLOTS), db.parts) for db in node.keyspace.databases if db.size)
-    return slot_set(chain.from_iterable(used))
+    return slot_set(chain.from_iterable(used)) & among

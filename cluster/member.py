@@ -115,6 +115,9 @@ class Member:
         return result
 
     def tick(self) -> None:
+        ceded, facts = self.core.view.ceded, self.core.facts
+        if ceded or facts.held:
+            facts.held = held_slots(self.node, ceded)
         self._tell_facts()
         self._perform(self.core.tick(self.now()))
         self.migrations.tick()

@@ -9,7 +9,8 @@ becomes a replica of the one that replaced it.
 A claim may be outdated, though its epoch is the greater one: a node that was away tells in good
 faith what is no longer so, and SETSLOT gives slots away to a smaller epoch. So a primary that
 loses slots unexpectedly keeps their keys until the new owner has been heard to serve them, a while
-later; and if that one says it doesn't, and nobody else does either, it takes them back.
+later; and if that one says it doesn't, and nobody else does either, it takes them back. Its
+replicas know of that, and of what it gave away but hasn't deleted yet, for they may be next.
 """
 
 from cluster import message as m
@@ -72,6 +73,8 @@ class Ownership:
             if was_replica or sender.slots != header.slots or disclaimed:
                 self.hear_claims(sender, header.config_epoch, header.slots)
                 self._correct(sender, header)
+            if sender is self.desk.myself.primary:
+                self.end_moves(header.slots)
             if self.desk.view.ceded:
                 self._hear_service(sender, header.slots)
         sender.claims_heard = self.desk.now
@@ -171,11 +174,11 @@ class Ownership:
                     )
         mine = view.myself.slots & taken
         lost = view.serving.slots & taken
-        given = self._given_to(claimer) & lost
+        given = self._given_to(claimer) & mine
         view.assign(taken, claimer)
         self._close_moves(claimer, taken)
         if lost and not view.same_shard(claimer, view.myself):
-            self._cede(lost & ~given)
+            self._cede(lost & ~given & ~slot_set(view.importing))
         # One that loses all of its slots becomes a replica, whose data is replaced as a whole.
         if mine & given and view.myself.slots:
             desk.do(DropSlots(mine & given))
@@ -198,6 +201,18 @@ class Ownership:
                     view.importing[slot] = claimer
                 else:
                     del view.importing[slot]
+
+    def end_moves(self, served: int) -> None:
+        """My shard serves these slots: so those on the move have come here, or have left."""
+        view = self.desk.view
+        ended = [slot for slot in view.importing if served >> slot & 1]
+        gone = [slot for slot in view.migrating if not served >> slot & 1]
+        for slot in ended:
+            del view.importing[slot]
+        for slot in gone:
+            del view.migrating[slot]
+        if ended or gone:
+            self.desk.changed()
 
     def _follow_moves(self, claimer: Node, epoch: int) -> None:
         """A failover in the shard that slots are moved to: its new primary is the target."""
@@ -280,10 +295,13 @@ class Ownership:
         # What was on its way when the slots were lost may be outdated in the same manner.
         if not served or desk.now - self._ceded_at <= desk.options.node_timeout:
             return
-        view.ceded &= ~served
-        desk.changed()
         if view.myself.is_primary:
             desk.do(DropSlots(served))
+        else:
+            served &= ~desk.facts.held  # its primary has not deleted all, and may not come to it
+        if served:
+            view.ceded &= ~served
+            desk.changed()
 
     def reclaim(self) -> None:
         """Take slots back that nobody serves, as everybody has said for long enough."""

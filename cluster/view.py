@@ -184,8 +184,8 @@ class View:
     unassigned: int = field(init=False, default=EVERY_SLOT)
     # Slots whose owner said it no longer serves them, while nobody else has claimed them.
     disclaimed: int = field(init=False, default=0)
-    # Slots that my shard served and gave up as another's claim was greater, until that one is
-    # heard to serve them: there are keys of theirs here, maybe the only ones.
+    # Slots that my shard gave up as another's claim was greater, until that one is heard to serve
+    # them: there may be keys of theirs here, maybe the only ones.
     ceded: int = field(init=False, default=0)
     voters: int = field(init=False, default=0)
     migrating: dict[int, Node] = field(init=False, factory=dict)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from cluster.effects import ClusterError, TakeSlots
-from cluster.leftovers import deletions, held_slots
+from cluster.leftovers import deletions
 from cluster.slotmigration import jobs
 from cluster.slotmigration.jobs import EXPORT, IMPORT, Job, Jobs, Range
 from cluster.slotmigration.source import CLOSED, Export, establish
@@ -48,7 +48,6 @@ class Migrations:
     _exports: dict[Job, Export] = attrs.field(factory=dict)
     _imports: dict[Job, Import] = attrs.field(factory=dict)
     _seconds_ms: int = 0
-    _promoted_ms: int | None = None  # until it has been seen to what was inherited
     _was_primary: bool = True
 
     def __attrs_post_init__(self) -> None:
@@ -100,29 +99,6 @@ class Migrations:
         for _ in deletions(self.node, self.routing.view, job.slots):
             continue
 
-    def _drop_inherited(self, promoted_ms: int) -> None:
-        """A former primary may have died before it had deleted all of the slots that it gave away.
-
-        Which those are their owners have to say themselves, after the failover: before it, this
-        node may not have heard that a slot had come to its primary.
-        """
-        view, node = self.routing.view, self.node
-        waited_ms = node.now_ms - promoted_ms
-        if waited_ms < 2 * node.config.cluster_node_timeout:
-            return
-        kept = view.myself.slots | view.unclaimed | view.ceded | self.imported
-        rest = held_slots(node) & ~kept
-        for slot in view.importing:
-            rest &= ~(1 << slot)
-        foreign = 0
-        for other in view.others():
-            if other.connected and other.pong_received > node.keyspace.now_ms - waited_ms:
-                foreign |= other.slots & rest
-        if foreign:
-            self.run_later(deletions(node, view, foreign))
-        if foreign == rest or view.myself.is_replica:
-            self._promoted_ms = None
-
     # --- the course of things --------------------------------------------------------------------
 
     def move(self, job: Job, state: str) -> None:
@@ -162,8 +138,6 @@ class Migrations:
         if self.node.now_ms - self._seconds_ms >= SECOND_MS:
             self._seconds_ms = self.node.now_ms
             self._say_acks()
-            if self._promoted_ms is not None:
-                self._drop_inherited(self._promoted_ms)
         self.jobs.trim(self.node.config.cluster_slot_migration_log_max_len)
 
     def _check(self, job: Job) -> None:
@@ -313,7 +287,6 @@ class Migrations:
         is_primary = self.routing.view.myself.is_primary
         if is_primary and not self._was_primary:
             self._fail_imports(jobs.FAILED_OVER)
-            self._promoted_ms = self.node.now_ms
         self._was_primary = is_primary
         for job in self.jobs.under_way(EXPORT):
             self._check_source(job)

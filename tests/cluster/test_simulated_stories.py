@@ -451,6 +451,39 @@ class HalfMover(Operator):
         return None
 
 
+@attrs.define(eq=False)
+class Finisher(Operator):
+    """Ends the move of slot 0."""
+
+    source: Owner = attrs.field(kw_only=True)
+    target: Owner = attrs.field(kw_only=True)
+
+    def _live(self) -> Steps:
+        yield from self._set_slot(self.target, 0, b"NODE", self.target.id)
+        return None
+
+
+def test_a_replica_that_was_told_of_the_end_of_a_move_that_did_not_come_keeps_the_keys():
+    """Its primary waited for it in vain, and so refused; later the replica takes over."""
+    world = made_world()
+    world.ask("p1", "SET", "{06S}", "one")  # slot 0
+    set_to_work(world, HalfMover, "p1", "p2")
+    world.pause("r2")
+    set_to_work(world, Finisher, "p1", "p2")
+    assert not world.view("p2").myself.slots & 1
+    world.resume("r2")
+    world.run(2000)
+    assert 0 in world.view("r2").importing
+    world.kill("p2")
+    world.run(until=world.promoted("r2"))
+    world.restart("p2")
+    world.run(5000)
+    assert world["r2"].node.keyspace[0].get(b"{06S}") == b"one"
+    world.mend_slots()
+    assert world["p1"].node.keyspace[0].get(b"{06S}") == b"one"
+    finish(world)
+
+
 def test_a_half_done_move_is_put_right():
     world = made_world()
     world.ask("p1", "SET", "{06S}", "one")  # slot 0

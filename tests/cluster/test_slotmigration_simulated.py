@@ -83,7 +83,7 @@ def made(seed: int, settings: Settings) -> Mover:
 
 
 def bring_to_rest(world: World) -> None:
-    """Let all be well again; what is foreign is deleted soon, what was inherited a bit later."""
+    """Let all be well again; what is foreign is deleted, once that is sure."""
     for writer in world.writers:
         writer.stop()
     world.run(until=world.settled)
