@@ -55,7 +55,7 @@ class Facts:
     how many ms ago the replication link last brought anything from the present primary, or None
     if it never did since this node started to follow it. `keys` is how many keys there are.
     `exported` and `imported` are the slots on their way from or to this node as a whole; `held`
-    are those of `view.ceded` of which there are keys here, as of the last tick.
+    are those of `view.ceded` of which there are keys here, as of the last second.
     """
 
     offset: int = 0
