@@ -95,6 +95,7 @@ class Assignment:
         node = self._checked_target(request)
         if request.rehearsed:
             return
+        self.ownership.forget_end(slot)
         if node is None:
             view.importing.pop(slot, None)
             view.migrating.pop(slot, None)
@@ -141,13 +142,10 @@ class Assignment:
                 raise ClusterError(f"ERR Slot {direction} in progress.")
 
     def _give_slot(self, slot: int, node: Node, keys: int) -> None:
-        """CLUSTER SETSLOT slot NODE id: the end of a move, on either side of it.
-
-        A primary that waits in vain for its replicas doesn't do what it has told them to: so to
-        them the move has ended when it says so (`Ownership.hear_role`).
-        """
+        """CLUSTER SETSLOT slot NODE id: the end of a move, on either side of it."""
         view, myself = self.desk.view, self.desk.myself
         if myself.is_replica:
+            self.ownership.told_of_end(slot)
             view.assign(1 << slot, node)
             return
         if keys == 0:

@@ -295,7 +295,6 @@ class Election:
         )
         self.ownership.become_primary()
         desk.view.assign(old.slots, myself)
-        self.ownership.end_moves(myself.slots)
         desk.event("promoted", myself, str(myself.config_epoch))
         desk.announce = True
         self.candidacy = None

@@ -40,6 +40,9 @@ class Ownership:
         self.speaker = speaker
         self.gossip = gossip
         self._following: tuple[str, str, int] | None = None
+        # Moves of which a replica has been told that they end.
+        self._imported: dict[int, Node] = {}
+        self._migrated: dict[int, Node] = {}
         self._ceded_at = 0
         # Of the slots that were ceded, those that nobody serves, and since when.
         self._unclaimed = 0
@@ -74,7 +77,7 @@ class Ownership:
                 self.hear_claims(sender, header.config_epoch, header.slots)
                 self._correct(sender, header)
             if sender is self.desk.myself.primary:
-                self.end_moves(header.slots)
+                self._hear_of_ends(header.slots)
             if self.desk.view.ceded:
                 self._hear_service(sender, header.slots)
         sender.claims_heard = self.desk.now
@@ -178,7 +181,7 @@ class Ownership:
         view.assign(taken, claimer)
         self._close_moves(claimer, taken)
         if lost and not view.same_shard(claimer, view.myself):
-            self._cede(lost & ~given & ~slot_set(view.importing))
+            self._cede(lost & ~given & ~slot_set([*view.importing, *self._imported]))
         # One that loses all of its slots becomes a replica, whose data is replaced as a whole.
         if mine & given and view.myself.slots:
             desk.do(DropSlots(mine & given))
@@ -202,17 +205,37 @@ class Ownership:
                 else:
                     del view.importing[slot]
 
-    def end_moves(self, served: int) -> None:
-        """My shard serves these slots: so those on the move have come here, or have left."""
+    def told_of_end(self, slot: int) -> None:
+        """My primary tells that a move ends. It does so before it ends it, and may wait in vain
+        for one who was told: so what has become of it, it has to say."""
         view = self.desk.view
-        ended = [slot for slot in view.importing if served >> slot & 1]
-        gone = [slot for slot in view.migrating if not served >> slot & 1]
-        for slot in ended:
-            del view.importing[slot]
-        for slot in gone:
-            del view.migrating[slot]
-        if ended or gone:
-            self.desk.changed()
+        if slot in view.importing:
+            self._imported[slot] = view.importing.pop(slot)
+        if slot in view.migrating:
+            self._migrated[slot] = view.migrating.pop(slot)
+
+    def forget_end(self, slot: int) -> None:
+        """My primary tells something else of a slot."""
+        self._imported.pop(slot, None)
+        self._migrated.pop(slot, None)
+
+    def _hear_of_ends(self, served: int) -> None:
+        """My primary says what it serves: moves that it has not ended go on."""
+        view = self.desk.view
+        if not (self._imported or self._migrated):
+            return
+        for slot, source in self._imported.items():
+            if not served >> slot & 1 and source.id in view.nodes:
+                view.importing[slot] = source
+        for slot, target in self._migrated.items():
+            if served >> slot & 1 and target.id in view.nodes:
+                view.migrating[slot] = target
+        self._forget_ends()
+        self.desk.changed()
+
+    def _forget_ends(self) -> None:
+        self._imported.clear()
+        self._migrated.clear()
 
     def _follow_moves(self, claimer: Node, epoch: int) -> None:
         """A failover in the shard that slots are moved to: its new primary is the target."""
@@ -383,6 +406,7 @@ class Ownership:
             view.importing.clear()
             view.ceded = 0
         was_primary = myself.is_primary
+        self._forget_ends()
         view.make_replica(myself, primary)
         myself.shard_id = primary.shard_id
         desk.role_changed = True
@@ -394,6 +418,7 @@ class Ownership:
         """Stop replicating. Which slots to serve is the caller's matter."""
         self.desk.view.make_primary(self.desk.myself)
         self._following = None
+        self._forget_ends()
         self.desk.do(Promote())
         self.desk.role_changed = True
         self.desk.changed(sync=True)
