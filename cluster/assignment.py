@@ -95,7 +95,8 @@ class Assignment:
         node = self._checked_target(request)
         if request.rehearsed:
             return
-        self.ownership.forget_end(slot)
+        if request.action != "NODE":
+            self.ownership.moves.forget_end(slot)
         if node is None:
             view.importing.pop(slot, None)
             view.migrating.pop(slot, None)
@@ -145,7 +146,7 @@ class Assignment:
         """CLUSTER SETSLOT slot NODE id: the end of a move, on either side of it."""
         view, myself = self.desk.view, self.desk.myself
         if myself.is_replica:
-            self.ownership.told_of_end(slot)
+            self.ownership.moves.told_of_end(slot)
             view.assign(1 << slot, node)
             return
         if keys == 0:

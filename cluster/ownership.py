@@ -5,15 +5,10 @@ greater epoch wins; a node that sees a claim under a smaller one tells the claim
 primaries that have the same config epoch part: the one with the smaller id takes a new one. A
 node whose shard loses its last slot follows the winner, so a failed primary that comes back
 becomes a replica of the one that replaced it.
-
-A claim may be outdated, though its epoch is the greater one: a node that was away tells in good
-faith what is no longer so, and SETSLOT gives slots away to a smaller epoch. So a primary that
-loses slots unexpectedly keeps their keys until the new owner has been heard to serve them, a while
-later; and if that one says it doesn't, and nobody else does either, it takes them back. Its
-replicas know of that, and of what it gave away but hasn't deleted yet, for they may be next.
 """
 
 from cluster import message as m
+from cluster.ceded import Ceded
 from cluster.desk import Desk
 from cluster.effects import (
     ClusterError,
@@ -27,7 +22,8 @@ from cluster.effects import (
 )
 from cluster.gossip import Gossip
 from cluster.message import Header
-from cluster.slots import EVERY_SLOT, ranges, slot_set
+from cluster.moves import Moves
+from cluster.slots import EVERY_SLOT, ranges
 from cluster.speaker import Speaker
 from cluster.view import FAIL, MIGRATE_TO, PFAIL, Node
 
@@ -39,14 +35,9 @@ class Ownership:
         self.desk = desk
         self.speaker = speaker
         self.gossip = gossip
+        self.moves = Moves(desk)
+        self.ceded = Ceded(desk)
         self._following: tuple[str, str, int] | None = None
-        # Moves of which a replica has been told that they end.
-        self._imported: dict[int, Node] = {}
-        self._migrated: dict[int, Node] = {}
-        self._ceded_at = 0
-        # Of the slots that were ceded, those that nobody serves, and since when.
-        self._unclaimed = 0
-        self._unclaimed_since = 0
 
     # ---- what a known sender's header says
 
@@ -77,9 +68,9 @@ class Ownership:
                 self.hear_claims(sender, header.config_epoch, header.slots)
                 self._correct(sender, header)
             if sender is self.desk.myself.primary:
-                self._hear_of_ends(header.slots)
+                self.moves.hear_service(header.slots)
             if self.desk.view.ceded:
-                self._hear_service(sender, header.slots)
+                self.ceded.hear_service(sender, header.slots)
         sender.claims_heard = self.desk.now
         self._part_epochs(sender, header)
 
@@ -160,7 +151,7 @@ class Ownership:
         lost = serving.slots & taken
         if taken:
             self._rebind(claimer, taken)
-        self._follow_moves(claimer, epoch)
+        self.moves.follow(claimer, epoch)
         if (lost and not serving.slots) or self._is_overtaken(claimer, epoch, claimed):
             self.yield_to(claimer, claimed)
 
@@ -177,74 +168,15 @@ class Ownership:
                     )
         mine = view.myself.slots & taken
         lost = view.serving.slots & taken
-        given = self._given_to(claimer) & mine
+        given = self.moves.given_to(claimer) & mine
         view.assign(taken, claimer)
-        self._close_moves(claimer, taken)
+        self.moves.taken_by(claimer, taken)
         if lost and not view.same_shard(claimer, view.myself):
-            self._cede(lost & ~given & ~slot_set([*view.importing, *self._imported]))
+            self.ceded.add(lost & ~(given | self.moves.coming()))
         # One that loses all of its slots becomes a replica, whose data is replaced as a whole.
         if mine & given and view.myself.slots:
             desk.do(DropSlots(mine & given))
         desk.changed(sync=mine != 0)
-
-    def _given_to(self, claimer: Node) -> int:
-        """The slots that are on their way from here to a node."""
-        moves = self.desk.view.migrating.items()
-        return self.desk.facts.exported | slot_set(slot for slot, to in moves if to is claimer)
-
-    def _close_moves(self, claimer: Node, taken: int) -> None:
-        """Slots on the move that have a new owner: a failover keeps the move, else it ends."""
-        view = self.desk.view
-        if not view.same_shard(claimer, view.myself):
-            for slot in [slot for slot in view.migrating if taken >> slot & 1]:
-                del view.migrating[slot]
-        for slot, source in list(view.importing.items()):
-            if taken >> slot & 1 and source is not claimer:
-                if view.same_shard(claimer, source):
-                    view.importing[slot] = claimer
-                else:
-                    del view.importing[slot]
-
-    def told_of_end(self, slot: int) -> None:
-        """My primary tells that a move ends. It does so before it ends it, and may wait in vain
-        for one who was told: so what has become of it, it has to say."""
-        view = self.desk.view
-        if slot in view.importing:
-            self._imported[slot] = view.importing.pop(slot)
-        if slot in view.migrating:
-            self._migrated[slot] = view.migrating.pop(slot)
-
-    def forget_end(self, slot: int) -> None:
-        """My primary tells something else of a slot."""
-        self._imported.pop(slot, None)
-        self._migrated.pop(slot, None)
-
-    def _hear_of_ends(self, served: int) -> None:
-        """My primary says what it serves: moves that it has not ended go on."""
-        view = self.desk.view
-        if not (self._imported or self._migrated):
-            return
-        for slot, source in self._imported.items():
-            if not served >> slot & 1 and source.id in view.nodes:
-                view.importing[slot] = source
-        for slot, target in self._migrated.items():
-            if served >> slot & 1 and target.id in view.nodes:
-                view.migrating[slot] = target
-        self._forget_ends()
-        self.desk.changed()
-
-    def _forget_ends(self) -> None:
-        self._imported.clear()
-        self._migrated.clear()
-
-    def _follow_moves(self, claimer: Node, epoch: int) -> None:
-        """A failover in the shard that slots are moved to: its new primary is the target."""
-        view = self.desk.view
-        for slot, target in list(view.migrating.items()):
-            outdone = target.config_epoch < epoch or target.is_replica
-            if target is not claimer and outdone and view.same_shard(target, claimer):
-                view.migrating[slot] = claimer
-                self.desk.changed(sync=True)
 
     def _is_overtaken(self, claimer: Node, epoch: int, claimed: int) -> bool:
         """Without slots on either side, a shard's primary is the one with the greater epoch."""
@@ -304,44 +236,14 @@ class Ownership:
         self.desk.changed()
         self.hear_claims(node, message.config_epoch, message.slots)
 
-    # ---- slots that were lost unexpectedly
-
-    def _cede(self, slots: int) -> None:
-        """My shard serves these slots no more, if their new owner really does."""
-        self.desk.view.ceded |= slots
-        self._ceded_at = self.desk.now
-
-    def _hear_service(self, owner: Node, claimed: int) -> None:
-        """Somebody says what it serves: what it has taken from my shard is its own for good."""
-        desk, view = self.desk, self.desk.view
-        served = view.ceded & owner.slots & claimed
-        # What was on its way when the slots were lost may be outdated in the same manner.
-        if not served or desk.now - self._ceded_at <= desk.options.node_timeout:
-            return
-        if view.myself.is_primary:
-            desk.do(DropSlots(served))
-        else:
-            served &= ~desk.facts.held  # its primary has not deleted all, and may not come to it
-        if served:
-            view.ceded &= ~served
-            desk.changed()
-
     def reclaim(self) -> None:
-        """Take slots back that nobody serves, as everybody has said for long enough."""
-        desk, view = self.desk, self.desk.view
-        slots = view.ceded & view.unclaimed if view.myself.is_primary else 0
-        if slots != self._unclaimed:
-            self._unclaimed, self._unclaimed_since = slots, desk.now
-        # What was under way then may be older than what their owner says now.
-        said_at = self._unclaimed_since + desk.options.node_timeout
-        if not slots or not all(
-            node.claims_heard > said_at or (node.is_replica and node.failed)
-            for node in view.others()
-        ):
+        """Take slots back that this node has lost, and that nobody serves."""
+        desk, slots = self.desk, self.ceded.orphaned()
+        if not slots:
             return
         for first, last in ranges(slots):
             desk.log("notice", f"Nobody serves slots {first}-{last} any more: taking them back.")
-        view.assign(slots, view.myself)
+        desk.view.assign(slots, desk.myself)
         self.bump_epoch()
         desk.changed(sync=True)
         desk.announce = True
@@ -402,11 +304,10 @@ class Ownership:
         """Become a replica of a primary, or of another one than before."""
         desk, view, myself = self.desk, self.desk.view, self.desk.myself
         if not view.same_shard(primary, myself):
-            view.migrating.clear()
-            view.importing.clear()
+            self.moves.clear()
             view.ceded = 0
         was_primary = myself.is_primary
-        self._forget_ends()
+        self.moves.forget_ends()
         view.make_replica(myself, primary)
         myself.shard_id = primary.shard_id
         desk.role_changed = True
@@ -418,7 +319,7 @@ class Ownership:
         """Stop replicating. Which slots to serve is the caller's matter."""
         self.desk.view.make_primary(self.desk.myself)
         self._following = None
-        self._forget_ends()
+        self.moves.forget_ends()
         self.desk.do(Promote())
         self.desk.role_changed = True
         self.desk.changed(sync=True)
@@ -474,8 +375,7 @@ class Ownership:
             self.become_primary()
             desk.do(Flush())
             myself.shard_id = desk.new_id()
-        view.migrating.clear()
-        view.importing.clear()
+        self.moves.clear()
         view.ceded = 0
         view.assign(EVERY_SLOT & ~view.unassigned, None)
         for node in list(view.others()):

@@ -34,7 +34,7 @@ ROWS = {
     9: "cluster cluster.slots cluster.effects cluster.view cluster.message cluster.desk "
     "cluster.plan cluster.diagnosis",
     10: "cluster.speaker cluster.gossip cluster.failure cluster.election cluster.ownership "
-    "cluster.assignment "
+    "cluster.assignment cluster.ceded cluster.moves "
     "cluster.slotmigration cluster.slotmigration.jobs cluster.nodesfile cluster.core",
     11: "cluster.directives cluster.routing cluster.member cluster.commands cluster.commands.* "
     "cluster.leftovers cluster.slotmigration.tail cluster.slotmigration.snapshot "
