@@ -107,7 +107,8 @@ class Assignment:
             view.importing[slot] = node
         else:
             self._give_slot(slot, node, request.keys)
-        self.desk.changed(sync=True)
+            return
+        self.desk.changed(save=True, sync=self.desk.myself.is_primary)
 
     def _checked_target(self, request: SetSlot) -> Node | None:
         """The node that is meant, None for STABLE; ClusterError if that can't be done."""
@@ -148,12 +149,15 @@ class Assignment:
         if myself.is_replica:
             self.ownership.moves.told_of_end(slot)
             view.assign(1 << slot, node)
+            self.desk.changed(save=True)
             return
+        imported = node is myself and view.importing.pop(slot, None) is not None
+        was_mine, was_leaving = view.owner[slot] is myself, slot in view.migrating
         if keys == 0:
             view.migrating.pop(slot, None)
-        imported = node is myself and view.importing.pop(slot, None) is not None
-        was_mine = view.owner[slot] is myself
         view.assign(1 << slot, node)
+        # Who forgets that it gave a slot away still has it as migrating, and sends clients on.
+        self.desk.changed(save=True, sync=node is myself or (was_mine and not was_leaving))
         if imported:
             # Without a greater epoch the old owner's claim would win.
             self.ownership.bump_epoch()

@@ -331,6 +331,7 @@ class Bus:
 
     def close(self) -> None:
         """End all links, and let another process have the ports and nodes.conf."""
+        self.member.settle()
         for wire in list(self._wires.values()):
             self._drop(wire)
         for listener in self.listeners:

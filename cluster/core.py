@@ -309,9 +309,9 @@ class Core:
         elif desk.report and self.view.myself.is_voter:
             self._speaker.pong_judges()
         effects = desk.effects
-        if desk.must_sync or save:
+        if desk.must_save or save:
             effects.insert(0, Save(dump(self.view), desk.must_sync))
-            desk.dirty = desk.must_sync = False
+            desk.dirty = desk.must_save = desk.must_sync = False
         desk.effects = []
         desk.announce = desk.report = desk.check_state = desk.role_changed = False
         return effects

@@ -79,6 +79,7 @@ class Desk:
     next_link: int = 1
     # Notes for the end of the call.
     dirty: bool = False
+    must_save: bool = False
     must_sync: bool = False
     announce: bool = False
     report: bool = False
@@ -100,11 +101,13 @@ class Desk:
     def event(self, kind: str, node: Node, detail: str = "") -> None:
         self.effects.append(Event(kind, node.id, detail))
 
-    def changed(self, sync: bool = False) -> None:
+    def changed(self, sync: bool = False, save: bool = False) -> None:
         """Something that nodes.conf holds was changed. With `sync` it is this node's own promise,
-        slots or role, which others rely on; without, news of others that could be heard again.
+        slots or role, which others rely on, and with `save` what must at least outlive this
+        process; without, news of others that could be heard again.
         """
         self.dirty = True
+        self.must_save |= save or sync
         self.must_sync |= sync
         self.check_state = True
 

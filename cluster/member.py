@@ -56,6 +56,9 @@ class Member:
 
     migrations: slots that move as a whole.
 
+    What is to be saved is saved once for all, when a turn of the node ends or anything but sending
+    comes after it; what is to be sent waits for that.
+
     The driver calls `drop_some` until it says that nothing is left to drop.
     """
 
@@ -69,6 +72,8 @@ class Member:
     _started: bool = False
     _looked_ms: int = 0  # for keys of slots that were ceded
     _held: list[Effect] = attrs.field(factory=list)  # until it has started
+    _unsaved: fx.Save | None = None
+    _unsent: list[fx.Send] = attrs.field(factory=list)  # until that is saved
     _dropping: Iterator[None] = attrs.field(factory=lambda: iter(()))
 
     def __attrs_post_init__(self) -> None:
@@ -76,6 +81,7 @@ class Member:
         # Unix time that goes on evenly, whatever is done to the wall clock.
         self._epoch_ms = clock.wall_ms() - clock.monotonic_ms()
         self.routing.ask = self.ask
+        self.routing.end_turn = self.settle
         self.migrations = Migrations(self.node, self.routing)
         self.migrations.run_later = self._run_later
         self.routing.migrations = self.migrations
@@ -156,13 +162,36 @@ class Member:
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             if self._started or not isinstance(effect, _ON_DATA):
-                self._carry_out(effect)
+                self._do(effect)
             else:
                 self._held.append(effect)
         if self.routing.refresh():
             self.node.slot_stats.serve(self.core.view.serving.slots)
             self._send_away()
             self.migrations.view_changed()
+
+    def settle(self) -> None:
+        """Save what is to be saved, and send what had to wait for it."""
+        save, self._unsaved = self._unsaved, None
+        if save is None:
+            return
+        self._carry_out(save)
+        unsent, self._unsent = self._unsent, []
+        for effect in unsent:
+            self._carry_out(effect)
+
+    def _do(self, effect: Effect) -> None:
+        """Carry an effect out, now or with others that rest on the same save."""
+        unsaved = self._unsaved
+        if isinstance(effect, fx.Save):
+            sync = effect.sync or (unsaved is not None and unsaved.sync)
+            self._unsaved = attrs.evolve(effect, sync=sync)
+        elif isinstance(effect, fx.Send) and unsaved is not None:
+            self._unsent.append(effect)
+        else:
+            if not isinstance(effect, fx.Log):
+                self.settle()
+            self._carry_out(effect)
 
     def _carry_out(self, effect: Effect) -> None:
         node, driver = self.node, self.driver

@@ -55,8 +55,8 @@ class Traffic:
 class Routing:
     """The topology of one node of a cluster; `view` belongs to its core.
 
-    ask: gives a request to the core and has its effects carried out; the member sets it.
-    migrations: slots that move as a whole; the member sets that, too.
+    The member sets the following. ask: gives a request to the core and has its effects carried out.
+    end_turn: saves what the core has promised. migrations: slots that move as a whole.
     """
 
     view: View
@@ -64,6 +64,7 @@ class Routing:
     traffic: Traffic = attrs.field(factory=Traffic)
     mine: bytearray = attrs.field(factory=lambda: bytearray(SLOTS))
     ask: Callable[[Request], object] = attrs.field(init=False)
+    end_turn: Callable[[], None] = attrs.field(default=lambda: None)
     migrations: "Migrations" = attrs.field(init=False)
     _seen: tuple[object, ...] = ()
 

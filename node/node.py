@@ -268,6 +268,7 @@ class Node:
         if self.on_logged:
             for listener in tuple(self.on_logged):
                 listener()
+        self.topology.end_turn()
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:

@@ -54,6 +54,10 @@ class Topology(Protocol):
         """Tell the other nodes of a published message."""
         ...
 
+    def end_turn(self) -> None:
+        """Replies are about to leave: make durable what they promise of the cluster."""
+        ...
+
 
 class Alone:
     """The topology of a node that is in no cluster."""
@@ -73,3 +77,6 @@ class Alone:
 
     def publish(self, channel: bytes, message: bytes, sharded: bool) -> None:
         """There is nobody to tell."""
+
+    def end_turn(self) -> None:
+        """There is nothing to keep."""

@@ -46,7 +46,13 @@ class Place:
         return self.view.myself.id
 
     def ask(self, request):
-        return self.bus.member.ask(request)
+        """As a command does: in a turn of the node."""
+        node = self.bus.member.node
+        node.begin_turn()
+        try:
+            return self.bus.member.ask(request)
+        finally:
+            node.end_turn()
 
     def sees(self, other):
         """What this member believes of another."""

@@ -106,7 +106,7 @@ def vote_without_saving(monkeypatch: pytest.MonkeyPatch) -> None:
     def on_request(self, candidate, header):
         saved_anyway = self.desk.must_sync
         real(self, candidate, header)
-        self.desk.must_sync = saved_anyway
+        self.desk.must_save = self.desk.must_sync = saved_anyway
 
     monkeypatch.setattr(Election, "on_request", on_request)
 
