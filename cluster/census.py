@@ -42,6 +42,10 @@ class Access:
         for connection in self._connections.values():
             connection.close()
 
+    def another(self) -> "Access":
+        """The same with connections of its own, for another task."""
+        return Access(self.user, self.password, self.timeout)
+
     async def connection(self, address: Address) -> Connection:
         """For one task at a time. Raises as `Connection.open` does, and trio.TooSlowError."""
         connection = self._connections.get(address)

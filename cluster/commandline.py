@@ -77,7 +77,7 @@ ADDRESS = "HOST:PORT"
 
 def request_of(address: str, options: Mapping[str, Any]) -> "Request":
     """What the options common to all say. Raises OperatorError."""
-    from cluster.operations import Settings
+    from cluster.bykey import Settings
     from cluster.request import Request, parse_address
 
     settings = Settings()

@@ -238,7 +238,7 @@ class Member:
 
     def _drop(self, slots: int) -> None:
         """Delete the keys of slots that are served elsewhere, a slice at a time."""
-        if held := slots & held_slots(self.node):
+        if held := held_slots(self.node, among=slots):
             self._run_later(deletions(self.node, self.core.view, held))
 
     def _run_later(self, steps: Iterator[None]) -> None:

@@ -2,17 +2,17 @@
 
 Each step may have been begun before, by a tool that was killed: it is then carried on. Slots move
 as a whole where both ends can, https://valkey.io/topics/atomic-slot-migration/; elsewhere one by
-one and key by key, by SETSLOT and MIGRATE, https://valkey.io/commands/cluster-setslot/.
+one and key by key.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Protocol
 
 import attrs
 import trio
 
-from cluster.admin import parse_info
+from cluster.bykey import RETRY_PAUSE, Mover, Settings
 from cluster.census import Access, Export, exports
 from cluster.client import SETBACKS, Argument, Reply, ReplyError
 from cluster.plan import (
@@ -33,9 +33,7 @@ from cluster.slots import members, ranges
 
 POLL = 0.02
 ATTEMPTS = 3
-UP_AGAIN = 15.0  # seconds until all have heard that every slot is served again
-BY_KEY_BATCH = 16  # slots
-RETRY_PAUSE = 0.5
+MOVERS = 8  # at a time: a node makes what they want of it durable together
 
 
 class StepFailed(OperatorError):
@@ -44,18 +42,6 @@ class StepFailed(OperatorError):
 
 class Interrupted(OperatorError):
     """The operator wanted no more; what was begun has been ended."""
-
-
-@attrs.frozen
-class Settings:
-    """How slots move. timeout_ms: for one MIGRATE. pipeline: keys in one MIGRATE. replace: keys
-    that the target has already are overwritten. batch: slots that move as a whole at a time."""
-
-    timeout_ms: int = 60000
-    pipeline: int = 100
-    replace: bool = False
-    atomic: bool = True
-    batch: int = 512
 
 
 class Watcher(Protocol):
@@ -141,7 +127,8 @@ class Operations:
 
     async def _gather(self, slot: int, holder: Member, owner: Member) -> None:
         await self._call_each(holder, [(slot, "IMPORTING", owner.id)])
-        await self._send_keys(slot, holder, owner, overwrite=self.settings.replace)
+        mover = Mover(self.access, self.settings, self.conflicts)
+        await mover.send_keys(slot, holder, owner, overwrite=self.settings.replace)
         await self._call_each(holder, [(slot, "STABLE")])
 
     # --- moves ------------------------------------------------------------------------------------
@@ -152,18 +139,39 @@ class Operations:
         begun = sum(1 << slot for slot in members(move.slots) if slot in marks)
         by_key = begun if whole else move.slots
         rest = move.slots & ~by_key
-        while by_key:
-            self._check_going_on()
-            part = take(by_key, BY_KEY_BATCH)
-            await self._move_by_key(list(members(part)), move.source, move.target)
-            self.watcher.moved(part.bit_count(), told(part))
-            by_key &= ~part
+        await self._move_by_key(by_key, move.source, move.target)
         while rest:
             self._check_going_on()
             part = take(rest, self.settings.batch)
             await self._move_whole(part, move.source, move.target)
             self.watcher.moved(part.bit_count(), told(part))
             rest &= ~part
+
+    async def _move_by_key(self, slots: int, source: Member, target: Member) -> None:
+        """Several movers share the slots; after a failure they end only what they have begun."""
+        others = [one for one in self.census.primaries if one.id not in (source.id, target.id)]
+        waiting = deque(members(slots))
+        failures: list[Exception] = []
+
+        async def work() -> None:
+            async with self.access.another() as access:
+                mover = Mover(access, self.settings, self.conflicts, others)
+                while waiting and not failures and not self.stopping():
+                    slot = waiting.popleft()
+                    try:
+                        await mover.move(slot, source, target)
+                    except SETBACKS as error:
+                        failures.append(error)
+                    else:
+                        self.watcher.moved(1, str(slot))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(MOVERS, len(waiting))):
+                nursery.start_soon(work)
+        if failures:
+            raise failures[0]
+        if waiting:
+            self._check_going_on()
 
     async def _move_whole(self, slots: int, source: Member, target: Member) -> None:
         edges = [edge for pair in ranges(slots) for edge in pair]
@@ -186,117 +194,6 @@ class Operations:
             if jobs and not jobs[0].is_under_way:
                 return jobs[0]
             await trio.sleep(POLL)
-
-    async def _move_by_key(self, slots: Sequence[int], source: Member, target: Member) -> None:
-        """The target imports before the source sends clients there; and owns before the source
-        gives up, so that at each moment somebody serves a slot.
-
-        Several slots at a time, since a node makes each change durable, but all of a turn at once.
-        """
-        await self._call_each(target, [(slot, "IMPORTING", source.id) for slot in slots])
-        await self._call_each(source, [(slot, "MIGRATING", target.id) for slot in slots])
-        for slot in slots:
-            # What the source has of a key is what clients see: a copy at the target is older.
-            await self._send_keys(slot, source, target, overwrite=True)
-        given = [(slot, "NODE", target.id) for slot in slots]
-        await self._call_each(target, given)
-        await self._call_each(source, given)
-        async with trio.open_nursery() as nursery:
-            for other in self.census.primaries:
-                if other.id not in (source.id, target.id):
-                    nursery.start_soon(self._hint, other, given)
-
-    async def _hint(self, node: Member, given: Sequence[tuple[Argument, ...]]) -> None:
-        """Tell one who hears of it by gossip, too."""
-        with suppress(*SETBACKS):
-            await self._call_each(node, given)
-
-    # --- keys -------------------------------------------------------------------------------------
-
-    async def _send_keys(self, slot: int, source: Member, target: Member, overwrite: bool) -> None:
-        databases = await self._databases(source)
-        for database in databases:
-            if databases != [0]:
-                await self.access.call(source, "SELECT", database)
-            await self._send_keys_of(database, slot, source, target, overwrite)
-        if databases not in ([], [0]):
-            await self.access.call(source, "SELECT", 0)
-
-    async def _databases(self, node: Member) -> list[int]:
-        """Those that have keys."""
-        keyspace = parse_info(await self.access.call(node, "INFO", "keyspace"))
-        return [int(name[2:]) for name in keyspace if name.startswith("db")]
-
-    async def _send_keys_of(
-        self, database: int, slot: int, source: Member, target: Member, overwrite: bool
-    ) -> None:
-        kept: set[bytes] = set()
-        while True:
-            count = self.settings.pipeline + len(kept)
-            found = await self.access.call(source, "CLUSTER", "GETKEYSINSLOT", slot, count)
-            keys = [key for key in found if key not in kept]
-            if not keys:
-                return
-            try:
-                await self._migrate(keys, database, source, target, overwrite)
-            except ReplyError as error:
-                if "BUSYKEY" not in str(error):
-                    raise
-                kept |= await self._send_one_by_one(keys, database, source, target)
-
-    async def _send_one_by_one(
-        self, keys: Sequence[bytes], database: int, source: Member, target: Member
-    ) -> set[bytes]:
-        """The keys that stay where they are, since the target has others of their names."""
-        kept = set()
-        for key in keys:
-            try:
-                await self._migrate([key], database, source, target, False)
-            except ReplyError as error:
-                if "BUSYKEY" not in str(error):
-                    raise
-                if await self._is_same(key, database, source, target):
-                    await self._migrate([key], database, source, target, True)
-                    continue
-                kept.add(key)
-                text = key.decode(errors="backslashreplace")
-                self.conflicts.append(f"{text} is at {source.name} and, other, at {target.name}")
-        return kept
-
-    async def _is_same(self, key: bytes, database: int, source: Member, target: Member) -> bool:
-        """Whether both have the same value, dumped to the same bytes."""
-        dumps = []
-        for node in (source, target):
-            asked = [("SELECT", database)] if database else []
-            commands = [*asked, ("ASKING",), ("DUMP", key)]
-            dumps.append((await self.access.pipeline(node, commands))[-1])
-        if database:
-            await self.access.call(target, "SELECT", 0)
-        return isinstance(dumps[0], bytes) and dumps[0] == dumps[1]
-
-    async def _migrate(
-        self,
-        keys: Sequence[bytes],
-        database: int,
-        source: Member,
-        target: Member,
-        overwrite: bool,
-    ) -> None:
-        host, port = target.address
-        replace = ["REPLACE"] if overwrite else []
-        words: list[Argument] = [host, port, "", database, self.settings.timeout_ms, *replace]
-        command: list[Argument] = ["MIGRATE", *words, *self.access.migrate_auth(), "KEYS", *keys]
-        give_up_at = trio.current_time() + UP_AGAIN
-        while True:
-            connection = await self.access.connection(source.address)
-            try:
-                with trio.fail_after(self.settings.timeout_ms / 1000 + self.access.timeout):
-                    await connection.call(*command)
-                return
-            except ReplyError as error:
-                if "CLUSTERDOWN" not in str(error) or trio.current_time() > give_up_at:
-                    raise
-            await trio.sleep(RETRY_PAUSE)
 
 
 def _raise_for(replies: Sequence[Reply]) -> None:

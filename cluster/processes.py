@@ -33,8 +33,7 @@ def find_program(name: str) -> str:
 
     Raises ProgramNotFound.
     """
-    beside = Path(sys.executable).with_name(name)
-    if "/" not in name and beside.is_file():
+    if "/" not in name and (beside := Path(sys.executable).with_name(name)).is_file():
         return str(beside)
     path = shutil.which(name)
     if path is None and name == "valkey-server":

@@ -10,9 +10,10 @@ import attrs
 import click
 import trio
 
+from cluster.bykey import Settings
 from cluster.census import Access, settled_census
 from cluster.diagnosis import findings
-from cluster.operations import Interrupted, Settings
+from cluster.operations import Interrupted
 from cluster.plan import Address, Census, Member, PlanError, Step, union
 from cluster.processes import OperatorError
 from cluster.slots import parse_range, to_text

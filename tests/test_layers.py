@@ -43,8 +43,8 @@ ROWS = {
     13: "cluster.configfile cluster.bus cluster.server cluster.client cluster.processes "
     "cluster.admin cluster.status cluster.launcher cluster.workload cluster.observer "
     "cluster.report cluster.drill cluster.filecheck cluster.restore cluster.census "
-    "cluster.operations cluster.membership cluster.request cluster.manage cluster.manage_members "
-    "cluster.commandline cluster.__main__",
+    "cluster.bykey cluster.operations cluster.membership cluster.request cluster.manage "
+    "cluster.manage_members cluster.commandline cluster.__main__",
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names.split()}
 
