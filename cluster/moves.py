@@ -19,9 +19,13 @@ class Moves:
         self._migrated: dict[int, Node] = {}
 
     def given_to(self, claimer: Node) -> int:
-        """The slots that are on their way from here to a node."""
+        """The slots that are on their way from here to a node, those that move as a whole too."""
+        return self.desk.facts.exported | self.leaving_to(claimer)
+
+    def leaving_to(self, claimer: Node) -> int:
+        """Those that go to it key by key."""
         moves = self.desk.view.migrating.items()
-        return self.desk.facts.exported | slot_set(slot for slot, to in moves if to is claimer)
+        return slot_set(slot for slot, to in moves if to is claimer)
 
     def coming(self) -> int:
         """The slots that are on their way here, or may be."""

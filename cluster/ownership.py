@@ -169,6 +169,8 @@ class Ownership:
         mine = view.myself.slots & taken
         lost = view.serving.slots & taken
         given = self.moves.given_to(claimer) & mine
+        # Who forgets that such a slot has gone still has it as migrating, and sends clients on.
+        leaving = self.moves.leaving_to(claimer)
         view.assign(taken, claimer)
         self.moves.taken_by(claimer, taken)
         if lost and not view.same_shard(claimer, view.myself):
@@ -176,7 +178,7 @@ class Ownership:
         # One that loses all of its slots becomes a replica, whose data is replaced as a whole.
         if mine & given and view.myself.slots:
             desk.do(DropSlots(mine & given))
-        desk.changed(sync=mine != 0)
+        desk.changed(save=mine != 0, sync=mine & ~leaving != 0)
 
     def _is_overtaken(self, claimer: Node, epoch: int, claimed: int) -> bool:
         """Without slots on either side, a shard's primary is the one with the greater epoch."""

@@ -155,6 +155,55 @@ async def test_nodes_conf_holds_what_was_promised(three):
     assert line.split()[6] == str(a.view.myself.config_epoch)
 
 
+@attrs.define(eq=False)
+class Record:
+    """What a member has its driver do, in order."""
+
+    bus: Bus
+    done: list[fx.Effect] = attrs.field(factory=list)
+
+    def save(self, effect):
+        self.done.append(effect)
+        self.bus.save(effect)
+
+    def send(self, effect):
+        self.done.append(effect)
+        self.bus.send(effect)
+
+    def __getattr__(self, name):
+        return getattr(self.bus, name)
+
+
+async def test_what_a_turn_promises_is_saved_once_and_before_anybody_hears_of_it(three):
+    a, b, _ = three
+    member = a.bus.member
+    record = member.driver = Record(a.bus)
+    member.node.begin_turn()
+    for slot in range(10):
+        member.ask(fx.SetSlot(slot, "MIGRATING", b.id))
+    member.ask(fx.PublishAll(b"news", b"x"))
+    member.ask(fx.BumpEpoch())
+    assert record.done == []
+    member.node.end_turn()
+    save, *sends = record.done
+    assert isinstance(save, fx.Save) and save.sync and save.text.count("->-") == 10
+    assert len(sends) == 2 and all(isinstance(effect, fx.Send) for effect in sends)
+    assert a.bus.file.read() == save.text
+
+
+async def test_what_happens_to_the_data_waits_for_no_end_of_a_turn(three):
+    """A primary that is one by its view alone would refuse what the next client writes."""
+    a, b, _ = three
+    a.ask(fx.FlushSlots())
+    member = a.bus.member
+    record = member.driver = Record(a.bus)
+    member.node.begin_turn()
+    member.ask(fx.Replicate(b.id))
+    assert member.node.is_replica()
+    assert isinstance(record.done[0], fx.Save)
+    member.node.end_turn()
+
+
 @pytest.mark.parametrize("size", [5, 3_000_000])
 async def test_a_published_message_reaches_every_node(three, size):
     a, b, c = three

@@ -46,6 +46,44 @@ def test_a_node_with_all_slots_is_up_at_once():
     assert net.hosts[0].core.view.ok
 
 
+def saves(net: Network, host: Host, slot: int, action: str, peer: Host) -> list[bool]:
+    """What a SETSLOT has saved at once, and whether it was synced."""
+    before = len(host.effects)
+    net.ask(host, fx.SetSlot(slot, action, peer.id))
+    assert f"{slot}" in host.disk
+    return [effect.sync for effect in host.effects[before:] if isinstance(effect, fx.Save)]
+
+
+def test_what_a_slot_on_the_move_promises_is_synced_where_it_must_not_be_forgotten():
+    net = cluster(shards=3, replicas=1)
+    source, third, target, replica = *net.hosts[:3], net.hosts[3]
+    assert replica.core.view.myself.primary.id == source.id
+    slot = source.core.view.myself.slots.bit_length() - 1
+    assert saves(net, target, slot, "IMPORTING", source) == [True]
+    assert saves(net, replica, slot, "MIGRATING", target) == [False]
+    assert saves(net, source, slot, "MIGRATING", target) == [True]
+    assert saves(net, target, slot, "NODE", target) == [True]
+    assert saves(net, third, slot, "NODE", target) == [False]
+    assert saves(net, replica, slot, "NODE", target) == [False]
+    assert saves(net, source, slot, "NODE", target) == [False]
+    assert saves(net, source, slot - 1, "NODE", target) == [True], "it was not on its way"
+
+
+def test_who_hears_that_a_slot_has_gone_where_it_was_going_need_not_sync_that():
+    net = cluster(shards=2, replicas=0)
+    source, target = net.hosts
+    net.ask(source, fx.SetSlot(0, "MIGRATING", target.id))
+    for slot, synced in ((0, False), (1, True)):
+        net.ask(target, fx.SetSlot(slot, "IMPORTING", source.id))
+        net.ask(target, fx.BumpEpoch())
+        before = len(source.effects)
+        net.ask(target, fx.SetSlot(slot, "NODE", target.id))
+        net.run(50)
+        assert source.core.view.owner[slot].id == target.id
+        first = next(e for e in source.effects[before:] if isinstance(e, fx.Save))
+        assert first.sync is synced
+
+
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
