@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ OURS, VALKEY = "slotfleet-server", "valkey-server"
 ROOT = Path(__file__).parents[2]
 SHARDS = 3
 DIRECTIVES = ("--cluster-node-timeout", "15000", "--save", "")
-PYTHON_CLIENTS, IOREDIS_CLIENTS = 4, 4
 TAGS = 50  # of each client; each tag has two keys that it writes, and others in the same slot
 BESIDE = 20  # keys that are just there, in each slot that clients write to
 BATCH = 500
+# How many slots move if nothing else was asked for: one by one takes real servers 10 to 20 ms each.
+MOVING = {"redis-cli": 1024, "by-key": 2048}
 REST_SECONDS = 1.0
 PATIENCE = 60.0  # seconds; the machine may be busy
 
@@ -245,8 +246,25 @@ class Seen:
         wait_until(lambda: cluster.held() == wanted, f"{wanted} keys, {cluster.held()} are there")
 
 
-def names() -> list[str]:
-    return [f"client{i}" for i in range(PYTHON_CLIENTS + IOREDIS_CLIENTS)]
+@attrs.frozen
+class Work:
+    """What the applications do. clients: of each kind. pause_ms: between two writes of a client.
+    keys: how many are there that nobody writes to."""
+
+    clients: int
+    pause_ms: float
+    keys: int
+
+    @property
+    def names(self) -> list[str]:
+        return [f"client{i}" for i in range(2 * self.clients)]
+
+    def residents(self) -> dict[str, str]:
+        """Keys that nobody writes to: beside those of the clients, and anywhere."""
+        tags = [f"{{{name}:{i}}}" for name in self.names for i in range(TAGS)]
+        beside = [f"{tag}:{j}" for tag in tags for j in range(BESIDE)]
+        keys = [*beside, *(f"resident:{i}" for i in range(self.keys - len(beside)))]
+        return {key: f"value of {key}" for key in keys[: self.keys]}
 
 
 @attrs.define(eq=False)
@@ -256,13 +274,13 @@ class Applications:
     processes: list["subprocess.Popen[str]"]
 
     @classmethod
-    def start(cls, port: int, pause_ms: float) -> "Applications":
+    def start(cls, port: int, work: Work) -> "Applications":
         """Returns when each has its keys."""
-        rest = (str(TAGS), str(pause_ms))
+        rest = (str(TAGS), str(work.pause_ms))
         clients = ROOT / "tests/clients"
         if not (clients / "node_modules/ioredis").is_dir():
             raise RuntimeError("needs ioredis: npm install --prefix tests/clients")
-        python, ioredis = names()[:PYTHON_CLIENTS], ",".join(names()[PYTHON_CLIENTS:])
+        python, ioredis = work.names[: work.clients], ",".join(work.names[work.clients :])
         client = str(Path(__file__).with_name("live_client.py"))
         commands = [[sys.executable, client, str(port), name, *rest] for name in python]
         commands.append(["node", str(clients / "ioredis_live.js"), str(port), ioredis, *rest])
@@ -284,7 +302,6 @@ class Applications:
             output, _ = process.communicate(timeout=PATIENCE)
             for line in output.splitlines():
                 seen.add(line)
-        assert len(seen.last) == 2 * TAGS * len(names())
         return seen
 
     def kill(self) -> None:
@@ -294,8 +311,8 @@ class Applications:
 
 
 @contextmanager
-def at_work(port: int, pause_ms: float) -> Iterator[Applications]:
-    applications = Applications.start(port, pause_ms)
+def at_work(port: int, work: Work) -> Iterator[Applications]:
+    applications = Applications.start(port, work)
     try:
         yield applications
     finally:
@@ -312,6 +329,7 @@ class Row:
 
     server: str
     mode: str
+    slots: int
     keys: int
     away_s: float
     back_s: float
@@ -326,31 +344,22 @@ class Row:
         return not (seen.lost or seen.stale or (seen.errors and self.server == OURS))
 
 
-def residents(count: int) -> dict[str, str]:
-    """Keys that nobody writes to while slots move: beside those of the clients, and anywhere."""
-    beside = [f"{{{name}:{i}}}:{j}" for name in names() for i in range(TAGS) for j in range(BESIDE)]
-    keys = [*beside, *(f"resident:{i}" for i in range(max(count - len(beside), 0)))]
-    return {key: f"value of {key}" for key in keys[:count]}
-
-
-def measure(server: str, mode: str, slots: int, keys: int, pause_ms: float) -> Row:
-    resident = residents(keys)
-    with running(server) as cluster:
-        cluster.write(resident)
-        away = moves_away(cluster, slots)
-        with at_work(cluster.primaries[0], pause_ms) as applications:
-            time.sleep(REST_SECONDS)
-            began = time.time()
-            away_s = sum(timed_move(cluster, mode, move) for move in away)
-            back_s = sum(timed_move(cluster, mode, move.back) for move in away)
-            ended = time.time()
-            seen = applications.stop()
-        seen.check(cluster, resident)
-        return Row(
-            *(server, mode, keys + len(seen.last), away_s, back_s, seen),
-            at_rest=durations(seen.requests, began - REST_SECONDS, began),
-            moving=durations(seen.requests, began, ended),
-        )
+def measure(cluster: Cluster, server: str, mode: str, slots: int, work: Work) -> Row:
+    away, resident = moves_away(cluster, slots), work.residents()
+    with at_work(cluster.primaries[0], work) as applications:
+        time.sleep(REST_SECONDS)
+        began = time.time()
+        away_s = sum(timed_move(cluster, mode, move) for move in away)
+        back_s = sum(timed_move(cluster, mode, move.back) for move in away)
+        ended = time.time()
+        seen = applications.stop()
+    assert len(seen.last) == 2 * TAGS * len(work.names)
+    seen.check(cluster, resident)
+    return Row(
+        *(server, mode, slots, len(resident) + len(seen.last), away_s, back_s, seen),
+        at_rest=durations(seen.requests, began - REST_SECONDS, began),
+        moving=durations(seen.requests, began, ended),
+    )
 
 
 def timed_move(cluster: Cluster, mode: str, move: Move) -> float:
@@ -377,10 +386,10 @@ def durations(requests: list[tuple[float, float]], began: float, ended: float) -
 # --- the table ------------------------------------------------------------------------------------
 
 HEADS = (
-    *("server", "mode", "away s", "back s", "keys", "requests", "errors", "lost", "stale"),
+    *("server", "mode", "slots", "away s", "back s", "keys", "requests", "errors", "lost", "stale"),
     *("p50 ms", "p99", "longest", "p50 at rest", "p99"),
 )
-WIDTHS = (17, 10, 8, 8, 7, 9, 7, 6, 6, 8, 8, 9, 13, 8)
+WIDTHS = (17, 10, 6, 8, 8, 7, 9, 7, 6, 6, 8, 8, 9, 13, 8)
 
 
 def show(cells: Sequence[object]) -> None:
@@ -396,7 +405,8 @@ def show_row(row: Row) -> None:
     counts = (len(moving), seen.errors.total(), len(seen.lost), len(seen.stale))
     times = (quantile(moving, 0.5), quantile(moving, 0.99), quantile(moving, 1))
     at_rest = (quantile(rest, 0.5), quantile(rest, 0.99))
-    show((row.server, row.mode, row.away_s, row.back_s, row.keys, *counts, *times, *at_rest))
+    moved = (row.slots, row.away_s, row.back_s, row.keys)
+    show((row.server, row.mode, *moved, *counts, *times, *at_rest))
     for kind, count in seen.errors.most_common():
         print(f"    {count} times {kind}")
     for text in [*seen.lost[:5], *seen.stale[:5]]:
@@ -412,19 +422,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/live-reshard", description=__doc__)
     parser.add_argument("--servers", type=words, default=[OURS, VALKEY])
     parser.add_argument("--modes", type=words, default=list(MODES))
-    parser.add_argument("--slots", type=int, default=SLOTS // 2)
+    parser.add_argument("--slots", type=int)
     parser.add_argument("--keys", type=int, default=30_000)
+    parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--pause-ms", type=float, default=10.0)
     options = parser.parse_args()
     show(HEADS)
-    good = True
-    for mode, server in itertools.product(options.modes, options.servers):
-        row = measure(server, mode, options.slots, options.keys, options.pause_ms)
-        show_row(row)
-        good &= row.is_good
-    if not good:
+    good = [row.is_good for row in rows(options)]
+    if not all(good):
         print("FAILED")
-    return 0 if good else 1
+    return 0 if all(good) else 1
+
+
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Each way of moving, on one kind of servers after the other."""
+    work = Work(options.clients, options.pause_ms, options.keys)
+    with ExitStack() as stack:
+        clusters = {server: stack.enter_context(running(server)) for server in options.servers}
+        for cluster in clusters.values():
+            cluster.write(work.residents())
+        for mode, (server, cluster) in itertools.product(options.modes, clusters.items()):
+            slots = options.slots or MOVING.get(mode, SLOTS // 2)
+            row = measure(cluster, server, mode, slots, work)
+            show_row(row)
+            yield row
 
 
 if __name__ == "__main__":
