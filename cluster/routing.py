@@ -21,6 +21,7 @@ from cluster.view import View
 from node.command import ASKING, WRITE, Row
 from node.config import Config
 from node.data.keyspace import Database
+from node.persistence.rdb import Import as SlotImport
 from node.replies import ReplyError
 from node.session import Session, session_gate
 from node.transaction import keys_of
@@ -90,6 +91,13 @@ class Routing:
     def publish(self, channel: bytes, message: bytes, sharded: bool) -> None:
         """Tell the other nodes, or those of this shard, of a published message."""
         self.ask(PublishAll(channel, message, sharded))
+
+    def imports(self) -> list[SlotImport]:
+        return self.migrations.imports()
+
+    def take_imports(self, imports: list[SlotImport]) -> None:
+        for move in imports:
+            self.migrations.track(move.name.decode("latin-1"), move.ranges)
 
     def refresh(self) -> bool:
         """Bring `mine` up to date with the view, in place; whether the view had changed."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from node.command import Row
 from node.data.keyspace import hash_part
+from node.persistence.rdb import Import
 from node.replies import ReplyError
 
 
@@ -54,6 +55,14 @@ class Topology(Protocol):
         """Tell the other nodes of a published message."""
         ...
 
+    def imports(self) -> list[Import]:
+        """What of this node's data is still coming from others."""
+        ...
+
+    def take_imports(self, imports: list[Import]) -> None:
+        """As it was with the node whose data this one has taken over."""
+        ...
+
     def end_turn(self) -> None:
         """Replies are about to leave: make durable what they promise of the cluster."""
         ...
@@ -77,6 +86,12 @@ class Alone:
 
     def publish(self, channel: bytes, message: bytes, sharded: bool) -> None:
         """There is nobody to tell."""
+
+    def imports(self) -> list[Import]:
+        return []
+
+    def take_imports(self, imports: list[Import]) -> None:
+        """Without slots nothing can be hidden."""
 
     def end_turn(self) -> None:
         """There is nothing to keep."""

@@ -165,6 +165,10 @@ class Jobs:
     def add(self, job: Job) -> None:
         self.jobs.insert(0, job)
 
+    def forget(self, name: str) -> None:
+        """It is told anew."""
+        self.jobs = [job for job in self.jobs if job.name != name]
+
     def find(self, name: str) -> Job | None:
         return next((job for job in self.jobs if job.name == name), None)
 

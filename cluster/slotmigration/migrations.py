@@ -20,6 +20,7 @@ from cluster.view import Node as Peer
 from node.data.keyspace import Database
 from node.pause import MIGRATION
 from node.persistence.log import BOTH
+from node.persistence.rdb import Import as SlotImport
 from node.session import Session
 
 if TYPE_CHECKING:
@@ -86,9 +87,15 @@ class Migrations:
 
     def track(self, name: str, ranges: tuple[Range, ...]) -> None:
         """The primary imports slots, or this node did so before it was restarted."""
+        self.jobs.forget(name)
         job = Job(name, IMPORT, ranges, "", "", jobs.ON_PRIMARY, self._now_s(), tracked=True)
         self.jobs.add(job)
         self._refresh()
+
+    def imports(self) -> list[SlotImport]:
+        """What is not all there yet, or is still to be cleaned up."""
+        unfinished = self.jobs.unfinished(IMPORT)
+        return [SlotImport(job.name.encode(), job.ranges) for job in unfinished]
 
     def import_of(self, session: Session) -> Import | None:
         """The import that this client is the source of."""
@@ -145,6 +152,9 @@ class Migrations:
         export, incoming = self._exports.get(job), self._imports.get(job)
         if incoming is not None:
             job.heard_ms = max(job.heard_ms, incoming.session.active_ms)
+        if job.tracked and self.routing.view.myself.is_primary:
+            self.fail(job, jobs.RESTARTED)  # a file tells of it that has just been loaded
+            return
         silent_ms = node.now_ms - job.heard_ms
         if job.times_out and silent_ms > 1000 * node.config.repl_timeout:
             self.fail(job, jobs.TIMED_OUT)

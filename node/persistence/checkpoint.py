@@ -46,6 +46,7 @@ def take(
         compress=config.rdbcompression,
         checksum=config.rdbchecksum,
         functions=node.scripting.libraries.sources(),
+        imports=node.topology.imports() if data else (),
         idle=config.maxmemory_policy.endswith("lru"),
         frequency=node.eviction.frequency if node.eviction.counts() else None,
         on_key=(lambda: clock.sleep(delay_s)) if delay_s else None,
@@ -74,8 +75,11 @@ def facts(node: "Node", aof_base: bool = False) -> Aux:
     return found
 
 
-def version_for(keyspace: Keyspace) -> int:
+def version_for(node: "Node") -> int:
     """The version of RDB that has a form for all there is; the older one where that is enough."""
+    keyspace = node.keyspace
+    if node.topology.imports():
+        return VALKEY_VERSION
     for db in keyspace.databases:
         for key in db.field_expires:
             value = db.parts[keyspace.part_of(key)].get(key)
@@ -248,6 +252,12 @@ class Loader:
             reason = f"database {number} is beyond the {len(databases)} of this server"
             raise RdbError(reason, self.reader.offset)
         return databases[number]
+
+
+def take_imports(node: "Node", loader: Loader) -> None:
+    """Let a node that has its new data know which of them are not complete."""
+    if loader.reader.imports:
+        node.topology.take_imports(loader.reader.imports)
 
 
 def take_functions(node: "Node", loader: Loader) -> None:

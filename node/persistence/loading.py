@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from node.persistence.checkpoint import Loader, seconds_per_key, take_functions
+from node.persistence.checkpoint import Loader, seconds_per_key, take_functions, take_imports
 from node.persistence.rdb import RdbError
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _read(node: "Node", file: "Source", keeps: bool, merges: bool) -> Generator[
     if loader.finish():
         raise RdbError("more than a data set in the file", loader.reader.offset)
     take_functions(node, loader)
+    take_imports(node, loader)
     _log_origin(loader.reader.aux, node.keyspace.now_ms)
     _log.info(
         "Done loading RDB, keys loaded: %d, keys expired: %d.", loader.keys, len(loader.expired)

@@ -102,7 +102,7 @@ class Saves:
         return True
 
     def _pieces(self) -> Iterable[bytes]:
-        return checkpoint.take(self.node, checkpoint.version_for(self.node.keyspace))
+        return checkpoint.take(self.node, checkpoint.version_for(self.node))
 
     def _write(self, pid: int, pieces: Iterable[bytes]) -> int:
         """0, or the number of the operating system's error. Runs in a child too."""

@@ -109,6 +109,10 @@ class Replica:
         """Whether it knows the RDB version that has field deadlines."""
         return self.version >= (9,)
 
+    def wants_same(self, other: "Replica") -> bool:
+        """Whether one snapshot will do for both."""
+        return self.data == other.data and self.reads_valkey() == other.reads_valkey()
+
     def owed(self) -> int:
         """Bytes that it has not taken."""
         behind = 0 if self.cursor is None else self.node.log.offset - self.cursor.offset

@@ -108,8 +108,9 @@ class Primary:
             return
         if not self._is_due(waiting) and not Snapshot.is_small(self.node.keyspace):
             return
-        alike = [replica for replica in waiting if replica.data == waiting[0].data]
-        snapshot = Snapshot(self.node, alike, data=alike[0].data)
+        first = waiting[0]
+        alike = [replica for replica in waiting if replica.wants_same(first)]
+        snapshot = Snapshot(self.node, alike, data=first.data)
         self._open_log()
         for replica in alike:
             self._announce(replica)

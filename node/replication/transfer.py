@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from node.data.keyspace import HIDE, KEEP, Keyspace
-from node.persistence.checkpoint import Loader, put_in_place, take_functions
+from node.persistence.checkpoint import Loader, put_in_place, take_functions, take_imports
 from node.persistence.loading import Loading
 from node.persistence.rdb import RdbError
 from node.replication.snapshot import MARK_SIZE
@@ -101,6 +101,7 @@ class Transfer:
         if self.loader.keyspace is not self.node.keyspace:
             put_in_place(self.node.keyspace, self.loader.keyspace)
             self.node.role.discard(self.loader.keyspace)
+        take_imports(self.node, self.loader)
         self._stop_loading()
 
     def abandon(self) -> None:

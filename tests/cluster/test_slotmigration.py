@@ -14,6 +14,7 @@ from moving_company import (
     Writer,
     fill,
     form,
+    is_linked,
     migrations,
     owned,
     read,
@@ -267,6 +268,47 @@ def receiving(moving: Company, connect: Callable[[int], Connection]) -> tuple[Co
     assert source.one(*establish(moving, key_slot(tag.encode()))) == b"OK"
     source.sock.sendall(pack("CLUSTER", "SYNCSLOTS", "ACK"))
     return source, tag
+
+
+@pytest.mark.parametrize(("kind", "of"), [("our", "our"), ("our", "valkey"), ("valkey", "our")])
+def test_a_replica_that_is_synced_amid_a_move_hides_what_comes(company, connect, request, kind, of):
+    moving = company("our", of, replicas=("our", kind))
+    target, replica = moving.nodes[1], moving.replicas[1]
+    source, tag = receiving(moving, connect)
+    source.sock.sendall(pack("SET", f"{{{tag}}}", "1"))
+    wait_until(lambda: b"cmd=set" in clients_of(target, "i"), "it has received")
+    replica.kill()
+    (replica.directory / "dump.rdb").unlink(missing_ok=True)  # from which it could go on
+    start, name = request.getfixturevalue(f"{kind}_server"), replica.directory.name
+    again = start(*DIRECTIVES, port=replica.port, name=name)
+    wait_until(lambda: is_linked(again), "it has all the data", 15)
+    assert [job["state"] for job in migrations(again)] == ["occurring-on-primary"]
+    assert migrations(again)[0]["slot_ranges"] == migrations(target)[0]["slot_ranges"]
+    assert again.call("DBSIZE") == 0 and again.call("KEYS", "*") == []
+
+    source.sock.sendall(pack("CLUSTER", "SYNCSLOTS", "SNAPSHOT-EOF"))
+    assert next_word(source) == b"REQUEST-PAUSE"
+    source.sock.sendall(pack("CLUSTER", "SYNCSLOTS", "PAUSED"))
+    assert next_word(source) == b"REQUEST-FAILOVER"
+    source.sock.sendall(pack("CLUSTER", "SYNCSLOTS", "FAILOVER-GRANTED"))
+    wait_until(lambda: again.call("KEYS", "*") == [b"{%b}" % tag.encode()], "it is to be seen")
+    assert state_of(again) == "success"
+
+
+def test_a_target_that_restarts_from_a_snapshot_forgets_what_it_had(company, connect, our_server):
+    moving = company("our", "our")
+    target = moving.nodes[1]
+    source, tag = receiving(moving, connect)
+    source.sock.sendall(pack("SET", f"{{{tag}}}", "1"))
+    wait_until(lambda: b"cmd=set" in clients_of(target, "i"), "it has received")
+    assert target.call("SAVE") == b"OK"
+    target.kill()
+    again = our_server(*DIRECTIVES, port=target.port, name=target.directory.name)
+    wait_until(lambda: state_of(again) == "failed", "it is no more", 15)
+    assert migrations(again)[0]["message"] == "Process restarted"
+    assert again.call("DBSIZE") == 0
+    assert again.call("SAVE") == b"OK"
+    assert (target.directory / "dump.rdb").read_bytes().startswith(b"REDIS0010"), "nothing special"
 
 
 def test_a_target_that_restarts_forgets_what_it_had(company, connect, our_server):

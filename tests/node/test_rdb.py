@@ -16,7 +16,10 @@ from node.data.number import format_double
 from node.data.set import Set
 from node.data.zset import ZSet
 from node.persistence.rdb import (
+    VALKEY_VERSION,
+    VERSION,
     FieldDeadlines,
+    Import,
     PayloadError,
     RdbError,
     Reader,
@@ -384,9 +387,30 @@ def test_an_old_file_has_no_checksum() -> None:
 def test_what_other_servers_add_is_skipped() -> None:
     data = b"REDIS0012\xfa\x01n\x01v" + b"\xf4\x05\x06\x07"
     data += b"\xf7\x05\x02\x00\x01\x09\x03....\x04........\x05\x03abc\x00"
-    data += b"\xf3\x03job\x02\x01\x02\x03\x04" + b"\x02\x01e\x00" + b"\x00\x01a\x01b\xff" + bytes(8)
+    data += b"\x02\x01e\x00" + b"\x00\x01a\x01b\xff" + bytes(8)
     found, reader = read(data)
     assert [record[1] for record in found] == [b"a"] and reader.empty_skipped == 1
+
+
+def test_moves_of_slots_are_told_where_the_version_has_a_form_for_them() -> None:
+    moves = [Import(b"a" * 40, ((0, 0), (100, 16383))), Import(b"b" * 40, ((5, 6),))]
+    for version, found in ((VALKEY_VERSION, moves), (VERSION, [])):
+        data = b"".join(write([], version=version, imports=moves))
+        assert read(data)[1].imports == found
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        b"\x03job\x01\x01\x02",
+        b"\x28" + b"a" * 40 + b"\x00",
+        b"\x28" + b"a" * 40 + b"\x01\x02\x01",
+        b"\x28" + b"a" * 40 + b"\x01\x00\x80\x00\x00\x40\x00",
+    ],
+)
+def test_a_move_of_slots_that_makes_no_sense_is_refused(move: bytes) -> None:
+    with pytest.raises(RdbError, match="a move of slots"):
+        read(b"VALKEY080\xf3" + move + b"\xff" + bytes(8))
 
 
 def damage(rng: random.Random, data: bytes) -> bytes:

@@ -17,7 +17,7 @@ from node.data.keyspace import KEEP
 from node.execute import answer_now, execute
 from node.persistence.aof.manifest import ManifestError, Part
 from node.persistence.aof.reader import HEAD_SIZE, Command, Reader, is_rdb, place_of
-from node.persistence.checkpoint import Loader, seconds_per_key, take_functions
+from node.persistence.checkpoint import Loader, seconds_per_key, take_functions, take_imports
 from node.persistence.loading import LoadError, Loading
 from node.persistence.rdb import RdbError
 from node.replies import ReplyError, Wait
@@ -162,6 +162,7 @@ class PartLoading:
         """The RDB is over: what follows it is for the reader."""
         rest = loader.finish()
         take_functions(self.node, loader)
+        take_imports(self.node, loader)
         self.rdb_keys = loader.keys
         self._start = loader.reader.offset
         reader = Reader(self._start)

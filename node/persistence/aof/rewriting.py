@@ -98,7 +98,7 @@ class Rewriting:
         """A base with the data as they are now, in pieces; they must stay as they are."""
         node = self.aof.node
         if is_rdb:
-            version = checkpoint.version_for(node.keyspace)
+            version = checkpoint.version_for(node)
             return checkpoint.take(node, version, aof_base=True)
         config, clock = node.config, node.clock
         delay_s = checkpoint.seconds_per_key(config.rdb_key_save_delay)

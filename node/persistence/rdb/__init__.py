@@ -15,6 +15,7 @@ from node.persistence.rdb.codes import (
     NEWEST_REDIS_VERSION,
     VALKEY_VERSION,
     VERSION,
+    Import,
     PayloadError,
     RdbError,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "VALKEY_VERSION",
     "VERSION",
     "FieldDeadlines",
+    "Import",
     "PayloadError",
     "RdbError",
     "Reader",

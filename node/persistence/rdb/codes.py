@@ -30,6 +30,8 @@ REDIS_HASH_TTL_EARLY, REDIS_HASH_LISTPACK_TTL_EARLY, REDIS_HASH_TTL, REDIS_HASH_
 SLOT_IMPORT, SLOT_INFO, FUNCTION, FUNCTION_EARLY, MODULE_AUX = range(243, 248)
 IDLE, FREQ, AUX, RESIZE_DB, EXPIRE_MS, EXPIRE_S, SELECT_DB, EOF = range(248, 256)
 
+SLOTS, IMPORT_NAME_BYTES = 16384, 40
+
 # How a string's first byte says that it is no plain string.
 INT8, INT16, INT32, LZF = 0xC0, 0xC1, 0xC2, 0xC3
 
@@ -58,6 +60,14 @@ class RdbError(ValueError):
 
 class PayloadError(RdbError):
     """A DUMP payload whose version or checksum is wrong."""
+
+
+class Import(NamedTuple):
+    """A move of slots to this node that is not complete: its name, and pairs of slots, first and
+    last. What there is in them by now is not to be seen yet."""
+
+    name: bytes
+    ranges: tuple[tuple[int, int], ...]
 
 
 class Version(NamedTuple):

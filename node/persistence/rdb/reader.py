@@ -6,7 +6,7 @@ from struct import Struct
 
 from node.data.limits import Limits
 from node.persistence.rdb import codes
-from node.persistence.rdb.codes import RdbError, Version, crc64
+from node.persistence.rdb.codes import Import, RdbError, Version, crc64
 from node.persistence.rdb.decode import (
     DECODERS,
     REDIS_DECODERS,
@@ -27,10 +27,10 @@ _U64 = Struct("<Q").unpack
 class Reader:
     """Turns bytes into records: feed it, take the records, and finish() at the end of the input.
 
-    `version` is known after the first nine bytes; `aux` and `functions` (sources of libraries)
-    grow as they are met; `sizes` has the hints (keys, deadlines) of each db; `is_done` once the
-    checksum was read and found right, and `rest` is what follows it. Empty collections, which
-    real servers have written in error, are left out and counted in `empty_skipped`. After an
+    `version` is known after the first nine bytes; `aux`, `functions` (sources of libraries) and
+    `imports` grow as they are met; `sizes` has the hints (keys, deadlines) of each db; `is_done`
+    once the checksum was read and found right, and `rest` is what follows it. Empty collections,
+    which real servers have written in error, are left out and counted in `empty_skipped`. After an
     RdbError `before_error` are the records that were whole in the piece with the error, and
     `valid_up_to` is where what is broken starts; before, it is how far whole things go.
 
@@ -42,6 +42,7 @@ class Reader:
         self.version: Version | None = None
         self.aux: dict[bytes, bytes] = {}
         self.functions: list[bytes] = []
+        self.imports: list[Import] = []
         self.sizes: dict[int, tuple[int, int]] = {}
         self.is_done = False
         self.rest = b""
@@ -207,9 +208,8 @@ class Reader:
         elif kind == codes.SLOT_INFO:
             at = _skip_lengths(buffer, at, 3)
         elif kind == codes.SLOT_IMPORT:
-            _, at = string(buffer, at)
-            ranges, at = length(buffer, at)
-            at = _skip_lengths(buffer, at, 2 * ranges)
+            found, at = _read_import(buffer, at)
+            self.imports.append(found)
         elif kind == codes.MODULE_AUX:
             at = _skip_module_aux(buffer, at)
         else:
@@ -230,6 +230,22 @@ class Reader:
         self.offset += end
         self._buffer = b""
         self.is_done = True
+
+
+def _read_import(buffer: bytes, at: int) -> tuple[Import, int]:
+    start = at
+    name, at = string(buffer, at)
+    count, at = length(buffer, at)
+    ranges = []
+    for _ in range(count):
+        first, at = length(buffer, at)
+        last, at = length(buffer, at)
+        if not first <= last < codes.SLOTS:
+            raise RdbError(f"a move of slots {first} to {last}", start)
+        ranges.append((first, last))
+    if len(name) != codes.IMPORT_NAME_BYTES or not ranges:
+        raise RdbError("a move of slots without a name or without slots", start)
+    return Import(name, tuple(ranges)), at
 
 
 def _skip_lengths(buffer: bytes, at: int, number: int) -> int:

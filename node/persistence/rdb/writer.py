@@ -8,7 +8,7 @@ from typing import Any
 
 from node.data.hash import Hash
 from node.persistence.rdb import codes
-from node.persistence.rdb.codes import crc64
+from node.persistence.rdb.codes import Import, crc64
 from node.persistence.rdb.encode import ENCODERS, length, string
 
 # db, key, value, deadline in ms, idle seconds, access frequency; None where there is none.
@@ -29,6 +29,7 @@ def write(
     version: int = codes.VERSION,
     aux: Mapping[bytes, bytes | int] | None = None,
     functions: Iterable[bytes] = (),
+    imports: Iterable[Import] = (),
     sizes: Mapping[int, tuple[int, int]] | None = None,
     compress: bool = True,
     checksum: bool = True,
@@ -37,12 +38,13 @@ def write(
 
     `records` come db by db. `version` is 10, or 80 if a hash may have field deadlines (see
     needs_valkey_version; FieldDeadlines is raised where 10 is not enough). `aux` are facts about
-    the file such as `redis-ver`; `functions` the sources of libraries; `sizes` the numbers of keys
-    and of deadlines of each db, a hint for the reader. `compress` and `checksum` are rdbcompression
-    and rdbchecksum.
+    the file such as `redis-ver`; `functions` the sources of libraries; `imports` is told only in
+    version 80; `sizes` the numbers of keys and of deadlines of each db, a hint for the reader.
+    `compress` and `checksum` are rdbcompression and rdbchecksum.
     """
     crc = 0
-    for piece in _pieces(records, version, aux or {}, functions, sizes or {}, compress):
+    head = b"".join(_head(version, aux or {}, functions, imports, compress))
+    for piece in _pieces(head, records, version, sizes or {}, compress):
         if checksum:
             crc = crc64(piece, crc)
         yield piece
@@ -62,15 +64,14 @@ def magic(version: int) -> bytes:
 
 
 def _pieces(
+    head: bytes,
     records: Iterable[Record],
     version: int,
-    aux: Mapping[bytes, bytes | int],
-    functions: Iterable[bytes],
     sizes: Mapping[int, tuple[int, int]],
     compress: bool,
 ) -> Iterator[bytes]:
     """Everything but the checksum. The loop over the records is as flat as it can be."""
-    yield b"".join(_head(version, aux, functions, compress))
+    yield head
     parts: list[bytes] = []
     add = parts.append
     size = 0
@@ -103,13 +104,20 @@ def _pieces(
 
 
 def _head(
-    version: int, aux: Mapping[bytes, bytes | int], functions: Iterable[bytes], compress: bool
+    version: int,
+    aux: Mapping[bytes, bytes | int],
+    functions: Iterable[bytes],
+    imports: Iterable[Import],
+    compress: bool,
 ) -> Iterator[bytes]:
     yield magic(version)
     for name, value in aux.items():
         yield b"\xfa" + string(name, compress) + string(value, compress)
     for source in functions:
         yield b"\xf5" + string(source, compress)
+    for name, ranges in imports if version == codes.VALKEY_VERSION else ():
+        edges = b"".join(length(slot) for pair in ranges for slot in pair)
+        yield b"\xf3" + string(name, False) + length(len(ranges)) + edges
 
 
 def _select(db: int, sizes: Mapping[int, tuple[int, int]]) -> bytes:
