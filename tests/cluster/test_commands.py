@@ -4,6 +4,7 @@ import re
 
 import hiredis
 import pytest
+from conftest import free_ports, wait_until
 
 from cluster.slots import key_slot
 
@@ -270,6 +271,40 @@ def test_two_nodes_show_each_other_alike(our_server, valkey_server, connect):
             hostname = name.replace("?", "ours.example")
             assert str(a.one("GET", "a")) == f"MOVED {key_slot(b'a')} {name}:{real.port}"
             assert str(b.one("GET", "b")) == f"MOVED {key_slot(b'b')} {hostname}:{mine.port}"
+
+
+def test_nodes_are_found_where_they_announce_to_be(our_server, valkey_server):
+    """Behind a port that is forwarded, or an address that is translated."""
+    flags = ("--cluster-enabled", "yes", "--bind", "127.0.0.1 127.0.0.2")
+    servers, wanted = [], set()
+    for start, name, port in ((our_server, "one", 7777), (valkey_server, "two", 8888)):
+        bus = free_ports(1)[0]
+        where = ("--cluster-announce-ip", "127.0.0.2", "--cluster-announce-port", str(port))
+        buses = ("--cluster-port", str(bus), "--cluster-announce-bus-port", str(bus))
+        servers.append(start(*flags, *where, *buses, "--cluster-announce-human-nodename", name))
+        wanted.add(f"127.0.0.2:{port}@{bus}")
+    ours, theirs = servers
+    ours.call("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+    theirs.call("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+    bus = theirs.call("CONFIG", "GET", "cluster-port")[1]
+    assert ours.call("CLUSTER", "MEET", "127.0.0.1", theirs.port, bus) == b"OK"
+
+    def told(server):
+        lines = [line.split() for line in server.call("CLUSTER", "NODES").decode().splitlines()]
+        return {line[1].partition(",")[0] for line in lines if "connected" in line}
+
+    def nicknames(server):
+        """Those that it will remember after a restart."""
+        text = (server.directory / "nodes.conf").read_text()
+        return set(re.findall(r"nodename=(\w+)", text))
+
+    for server in servers:
+        wait_until(lambda server=server: told(server) == wanted, "both are known", 15)
+        wait_until(lambda server=server: nicknames(server) == {"one", "two"}, "with their names")
+        is_up = lambda server=server: b"state:ok" in server.call("CLUSTER", "INFO")  # noqa: E731
+        wait_until(is_up, "it serves", 15)
+    assert str(ours.call("SET", "a", "1")) == f"MOVED {key_slot(b'a')} 127.0.0.2:8888"
+    assert str(theirs.call("SET", "b", "1")) == f"MOVED {key_slot(b'b')} 127.0.0.2:7777"
 
 
 def by_id(shards):

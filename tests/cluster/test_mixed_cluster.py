@@ -1,13 +1,14 @@
 """Our nodes and real ones in one cluster, in every role."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 
 from cluster.slots import key_slot
 from tests.cluster.company import NODE_TIMEOUT, PATIENCE, Company, company
 from tests.cluster.writer import writing
-from tests.conftest import wait_until
+from tests.conftest import Connection, wait_until
 
 THIRDS = ("0-5460", "5461-10922", "10923-16383")
 
@@ -72,8 +73,24 @@ def shards(nodes: Company, index: int) -> list:
     return sorted(found)
 
 
-def test_slots_and_roles_go_both_ways(mixed):
+def hear(nodes: Company, connect: Callable[[int], Connection], *, sharded: bool) -> None:
+    """What is published at a node of either kind reaches subscribers at one of the other kind, and
+    on a shard channel those of its shard."""
+    word = "S" if sharded else ""
+    for sender, listener, first in ((0, 4, 0), (3, 2, 10923)):
+        channel = next(
+            b"c%d" % i for i in range(999) if first <= key_slot(b"c%d" % i) < first + 5000
+        )
+        client = connect(nodes.servers[listener].port)
+        assert client.one(f"{word}SUBSCRIBE", channel)[1] == channel
+        assert nodes.call(sender, f"{word}PUBLISH", channel, f"from {sender}") == 0
+        assert client.next()[1:] == [channel, b"from %d" % sender]
+
+
+def test_messages_slots_and_roles_go_both_ways(mixed, connect):
     """Slots and failovers by hand, with a writer at work; then a primary of either kind dies."""
+    for sharded in (False, True):
+        hear(mixed, connect, sharded=sharded)
     assert all(shards(mixed, i) == shards(mixed, 3) for i in range(6))
     slots = [key_slot(b"key:%d" % i) for i in range(500)]
     with writing(mixed) as writer:

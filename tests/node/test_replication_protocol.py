@@ -305,6 +305,15 @@ def test_a_newer_replica_gets_the_newer_format():
     assert take(client).split(b"\r\n", 2)[2].startswith(b"VALKEY080")
 
 
+def test_replicas_of_two_formats_share_no_snapshot():
+    local = local_node()
+    old, other, new = (
+        follower(local, *options, "capa eof").session.replica
+        for options in ((), ("version 8.0.0",), ("version 9.1.2",))
+    )
+    assert old.wants_same(other) and not old.wants_same(new)
+
+
 def partial_sync(local: Local, id: bytes, offset: int, *options: str) -> bytes:
     client = follower(local, *options)
     client.raw(b"PSYNC %b %d\r\n" % (id, offset))
