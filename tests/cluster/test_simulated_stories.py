@@ -494,3 +494,30 @@ def test_a_half_done_move_is_put_right():
     assert world["p1"].node.keyspace[0].get(b"{06S}") == b"one"
     assert not world.view("p1").migrating and not world.view("p2").importing
     finish(world)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_source_that_loses_power_knows_which_slot_was_on_its_way(given):
+    """Though it may forget that it gave the slot away: till it hears that, it sends clients on."""
+    world = made_world(replicas=0, persistence=ALWAYS)
+    source, target = world["p1"].id, world["p2"].id
+    assert world.ask("p1", "CLUSTER", "COUNTKEYSINSLOT", 0) == 0
+
+    def set_slot(name: str, *words: str) -> None:
+        assert world.ask(name, "CLUSTER", "SETSLOT", 0, *words) == b"OK"
+
+    set_slot("p2", "IMPORTING", source)
+    set_slot("p1", "MIGRATING", target)
+    if given:
+        set_slot("p2", "NODE", target)
+        set_slot("p1", "NODE", target)
+        assert not world.view("p1").migrating
+    world.lose_power("p1")
+    world.restart("p1")
+    view = world.view("p1")
+    assert [(slot, node.id) for slot, node in view.migrating.items()] == [(0, target)]
+    assert view.owner[0] is view.myself
+    world.mend_slots()
+    world.run(until=world.settled)
+    assert (world.view("p1").owner[0].id == target) is given
+    finish(world)
