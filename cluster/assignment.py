@@ -108,6 +108,7 @@ class Assignment:
         else:
             self._give_slot(slot, node, request.keys)
             return
+        # A replica has it from its primary, and will need it only should that be lost.
         self.desk.changed(save=True, sync=self.desk.myself.is_primary)
 
     def _checked_target(self, request: SetSlot) -> Node | None:
@@ -149,7 +150,7 @@ class Assignment:
         if myself.is_replica:
             self.ownership.moves.told_of_end(slot)
             view.assign(1 << slot, node)
-            self.desk.changed(save=True)
+            self.desk.changed()
             return
         imported = node is myself and view.importing.pop(slot, None) is not None
         was_mine, was_leaving = view.owner[slot] is myself, slot in view.migrating
@@ -157,7 +158,7 @@ class Assignment:
             view.migrating.pop(slot, None)
         view.assign(1 << slot, node)
         # Who forgets that it gave a slot away still has it as migrating, and sends clients on.
-        self.desk.changed(save=True, sync=node is myself or (was_mine and not was_leaving))
+        self.desk.changed(sync=node is myself or (was_mine and not was_leaving))
         if imported:
             # Without a greater epoch the old owner's claim would win.
             self.ownership.bump_epoch()

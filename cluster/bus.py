@@ -115,11 +115,13 @@ class Bus:
     def _pump(self, after: Callable[[], None]) -> None:
         if self._pumping:
             return
+        # Looked up at once: a descriptor may be another's before its event is handled.
+        events = [(fd, event, self._by_fd.get(fd)) for fd, event in self._epoll.poll(0)]
+        if not events and self._idle_ms():
+            return
         self._pumping = True
         try:
             self.member.node.begin_turn()
-            # Looked up at once: a descriptor may be another's before its event is handled.
-            events = [(fd, event, self._by_fd.get(fd)) for fd, event in self._epoll.poll(0)]
             for fd, event, what in events:
                 if self._by_fd.get(fd) is what:
                     self._handle(fd, event, what)

@@ -3,7 +3,8 @@
 **Effects** are values. The driver carries a call's effects out in order. `Save` must be durable
 before the next effect starts (with `sync` False it may be lost in a crash); it is always a
 call's first effect and holds the view as the call left it, so this node never says or does what
-a restart wouldn't remember. `Send` may be lost. Everything else happens.
+a restart wouldn't remember. Of several calls only the last one's need be carried out, if all that
+follow the first wait for it. `Send` may be lost. Everything else happens.
 
 **Requests** are what a CLUSTER command, or the node itself, wants of the core. `Core.ask` gives
 a result or raises `ClusterError`, whose text is Redis's error reply without its dash.

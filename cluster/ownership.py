@@ -178,7 +178,7 @@ class Ownership:
         # One that loses all of its slots becomes a replica, whose data is replaced as a whole.
         if mine & given and view.myself.slots:
             desk.do(DropSlots(mine & given))
-        desk.changed(save=mine != 0, sync=mine & ~leaving != 0)
+        desk.changed(sync=mine & ~leaving != 0)
 
     def _is_overtaken(self, claimer: Node, epoch: int, claimed: int) -> bool:
         """Without slots on either side, a shard's primary is the one with the greater epoch."""

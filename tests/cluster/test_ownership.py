@@ -50,7 +50,6 @@ def saves(net: Network, host: Host, slot: int, action: str, peer: Host) -> list[
     """What a SETSLOT has saved at once, and whether it was synced."""
     before = len(host.effects)
     net.ask(host, fx.SetSlot(slot, action, peer.id))
-    assert f"{slot}" in host.disk
     return [effect.sync for effect in host.effects[before:] if isinstance(effect, fx.Save)]
 
 
@@ -63,9 +62,9 @@ def test_what_a_slot_on_the_move_promises_is_synced_where_it_must_not_be_forgott
     assert saves(net, replica, slot, "MIGRATING", target) == [False]
     assert saves(net, source, slot, "MIGRATING", target) == [True]
     assert saves(net, target, slot, "NODE", target) == [True]
-    assert saves(net, third, slot, "NODE", target) == [False]
-    assert saves(net, replica, slot, "NODE", target) == [False]
-    assert saves(net, source, slot, "NODE", target) == [False]
+    assert saves(net, third, slot, "NODE", target) == []
+    assert saves(net, replica, slot, "NODE", target) == []
+    assert saves(net, source, slot, "NODE", target) == []
     assert saves(net, source, slot - 1, "NODE", target) == [True], "it was not on its way"
 
 
@@ -78,10 +77,10 @@ def test_who_hears_that_a_slot_has_gone_where_it_was_going_need_not_sync_that():
         net.ask(target, fx.BumpEpoch())
         before = len(source.effects)
         net.ask(target, fx.SetSlot(slot, "NODE", target.id))
-        net.run(50)
+        net.run(200)
         assert source.core.view.owner[slot].id == target.id
-        first = next(e for e in source.effects[before:] if isinstance(e, fx.Save))
-        assert first.sync is synced
+        saved = [e.sync for e in source.effects[before:] if isinstance(e, fx.Save)]
+        assert saved[0] is synced
 
 
 @pytest.mark.parametrize(
