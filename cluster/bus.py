@@ -1,8 +1,8 @@
 """The cluster bus on real sockets: links, time, and nodes.conf.
 
 One task owns an epoll with the listeners and every link, as `node.turns` does for clients. What
-arrives goes to the core, through the member, and what the core wants done is done at once and in
-order, except that what the core must be told next (a connection refused, a link broken while
+arrives goes to the core, through the member, and what the core wants done is done in the same turn
+and in order, except that what the core must be told next (a connection refused, a link broken while
 sending) waits in `_news` until the present effects are done.
 
 `pump` is one round without waiting, for whoever keeps the process busy.

