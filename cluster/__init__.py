@@ -32,7 +32,7 @@ nothing of `node`: a core is given messages, requests and the time, and gives ba
     processes launcher status      [trio] the nodes of this machine: `slotfleet up`, status, down
     workload observer drill report [trio] what a failover costs: `slotfleet drill`
     request commandline manage manage_members      the commands for any cluster: ask, plan, show
-    admin census operations membership             [trio] and what carries them out
+    admin census operations bykey membership       [trio] and what carries them out
     filecheck restore   files of a node: what is in them, and as they were at a time
     __main__      `slotfleet`
 
