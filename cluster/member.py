@@ -120,7 +120,8 @@ class Member:
         self._tell_facts()
         result, effects = self.core.ask(request, self.now())
         self._perform(effects)
-        self.driver.wake()
+        if self.core.next_wake() is not None:
+            self.driver.wake()
         return result
 
     def tick(self) -> None:
