@@ -406,7 +406,7 @@ def run_server(argv: list[str], build: Callable[[Config], Server] = lone_server)
     pid_file: Path | None = process.write_pid_file(config)
     _log.info("Redis version=%s, bits=64, pid=%d, just started", VERSION, os.getpid())
     if config.always_show_logo:
-        _log.info("Port: %d\nPID: %d", config.port, os.getpid())
+        _log.info("Port: %d PID: %d", config.port, os.getpid())
     _log.info("Server initialized")
     try:
         trio.run(server.serve)

@@ -299,6 +299,5 @@ def test_a_sample_file_loads_here_and_in_a_real_server(
 
 def test_the_log_tells_port_and_process_where_a_logo_is_asked_for(our_server):
     server = our_server("--always-show-logo", "yes")
-    told = f"PID: {server.process.pid}"
-    assert told in server.log() and f"Port: {server.port}" in server.log()
+    assert f"Port: {server.port} PID: {server.process.pid}" in server.log()
     assert "PID: " not in our_server().log()
