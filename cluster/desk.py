@@ -30,6 +30,7 @@ class Options:
     human_name: str = ""
     face: Face = field(factory=Face)
     node_timeout: int = 15000
+    ping_interval: int = 0
     report_refused: bool = True
     require_full_coverage: bool = True
     migration_barrier: int = 1

@@ -13,6 +13,7 @@ WATCHED = {
     "cluster-announce-hostname": "hostname",
     "cluster-announce-human-nodename": "human_name",
     "cluster-node-timeout": "node_timeout",
+    "cluster-ping-interval": "ping_interval",
     "cluster-report-refused": "report_refused",
     "cluster-require-full-coverage": "require_full_coverage",
     "cluster-migration-barrier": "migration_barrier",

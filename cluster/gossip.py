@@ -469,7 +469,7 @@ class Gossip:
         now, view, rng = self.desk.now, self.desk.view, self.desk.rng
         if now < self._next_draw:
             return
-        self._next_draw = now + PING_PERIOD
+        self._next_draw = now + (self.desk.options.ping_interval or PING_PERIOD)
         drawn = [rng.choice(view.order) for _ in range(DRAWN)]
         idle = [
             node

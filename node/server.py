@@ -23,6 +23,7 @@ from node.node import VERSION, Node
 from node.persistence.aof.writer import NotDurable
 from node.persistence.loading import LoadError
 from node.replication.links import Links
+from node.replication.stream import PropagationError
 from node.shutdown import Wish
 from node.turns import Turns
 from node.watchdog import Watchdog
@@ -410,8 +411,8 @@ def run_server(argv: list[str], build: Callable[[Config], Server] = lone_server)
     _log.info("Server initialized")
     try:
         trio.run(server.serve)
-    except* NotDurable:
-        server.exit_code = 1  # the log has said why; whom it was promised gets no reply
+    except* (NotDurable, PropagationError):
+        server.exit_code = 1  # the log has said why; whom anything was promised gets no reply
     finally:
         if pid_file is not None:
             with contextlib.suppress(OSError):

@@ -163,7 +163,7 @@ class Directives:
     import_mode = YesNo(False)
     enable_debug_command = Choice("no", _PROTECTION, fixed=True)
     enable_debug_assert = YesNo(False, fixed=True, hidden=True)  # we assert either way
-    enable_module_command = Choice("no", _PROTECTION, fixed=True, built=False)
+    enable_module_command = Choice("no", _PROTECTION, fixed=True)  # there is none to protect
     enable_protected_configs = Choice("no", _PROTECTION, fixed=True)
     shutdown_timeout = Integer(10, 0, INT)
     shutdown_on_sigint = Flags(_SHUTDOWN_FLAGS, check=_possible_shutdown)
@@ -228,7 +228,7 @@ class Directives:
     dual_channel_replication_enabled = YesNo(False, built=False)
     min_replicas_to_write = Integer(0, 0, INT, aliases=["min-slaves-to-write"])
     min_replicas_max_lag = Integer(10, 0, INT, aliases=["min-slaves-max-lag"])
-    propagation_error_behavior = Choice("ignore", "ignore panic panic-on-replicas", built=False)
+    propagation_error_behavior = Choice("ignore", "ignore panic panic-on-replicas")
 
     # Security
     requirepass = Secret()
@@ -291,7 +291,7 @@ class Directives:
     cluster_config_save_behavior = Choice("sync", "sync best-effort")
     cluster_node_timeout = Integer(15000, 0)  # milliseconds
     cluster_report_refused = YesNo(True)  # our own: a refused bus port is a dead process
-    cluster_ping_interval = Integer(0, 0, hidden=True, built=False)  # milliseconds
+    cluster_ping_interval = Integer(0, 0, hidden=True)  # milliseconds; 0: the usual second
     cluster_message_gossip_perc = Integer(10, 1, 100, hidden=True, built=False)
     cluster_port = Integer(0, 0, 65535, fixed=True)
     cluster_databases = Integer(1, 1, INT, fixed=True)

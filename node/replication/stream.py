@@ -29,6 +29,10 @@ class StreamError(Exception):
     """What the primary sends is no stream of commands."""
 
 
+class PropagationError(Exception):
+    """A command that its origin has run can't be run here, and the process is to end for it."""
+
+
 @attrs.define(eq=False)
 class Stream:
     """session: executes the commands; its database is the stream's.
@@ -103,6 +107,8 @@ class Stream:
                 "This replica cannot apply a command of its primary: %s after processing %r",
                 *(value.text.decode("latin-1"), args[0][:64]),
             )
+            if self.node.config.propagation_error_behavior != "ignore":
+                raise PropagationError
 
     def _is_watched(self) -> bool:
         """Whether somebody sees every command, or every key that one touches."""

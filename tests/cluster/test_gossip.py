@@ -82,6 +82,14 @@ def test_a_node_is_pinged_once_a_second_when_there_is_only_one():
     assert 8 <= len(pings_of(one)) - before <= 11
 
 
+def test_the_interval_between_pings_can_be_set():
+    net, one, _ = two()
+    one.core.options.ping_interval = 100
+    before = len(pings_of(one))
+    net.run(2000)
+    assert 15 <= len(pings_of(one)) - before <= 21
+
+
 def test_every_node_is_pinged_within_half_the_node_timeout():
     net = Network(12, node_timeout=2000)
     net.form(3, 3)

@@ -5,6 +5,7 @@ from replication_network import Network, contents
 
 from node.replication import snapshot as snapshot_module
 from node.replication.follower import ONLINE, SENDING, WAITING
+from node.replication.stream import PropagationError
 
 
 def pair(piece: int = 1 << 20, **directives: object) -> Network:
@@ -54,6 +55,22 @@ def test_a_full_sync_and_the_stream_after_it(piece):
     network.settle()
     assert in_sync(network, "p", "r") and primary.log.offset > 0
     assert network.client("r").call("GET", "late") == b"x" * 500
+
+
+@pytest.mark.parametrize("behavior", ["ignore", "panic", "panic-on-replicas"])
+def test_a_command_that_a_replica_cannot_run(behavior):
+    network = pair()
+    network.nodes["r"].config.propagation_error_behavior = behavior
+    network.nodes["r"].config.replica_read_only = False
+    network.client("r").call("SET", "k", "a string")
+    network.client("p").call("RPUSH", "k", "an element")
+    network.client("p").call("SET", "after", "v")
+    if behavior == "ignore":
+        network.settle()
+        assert network.client("r").call("MGET", "k", "after") == [b"a string", b"v"]
+    else:
+        with pytest.raises(PropagationError):
+            network.settle()
 
 
 def test_a_transaction_is_applied_as_one():

@@ -230,6 +230,8 @@ class PartLoading:
             "A command of the append only file %s has failed: %s after processing %r",
             *(self.part.name, text, args[0][:64]),
         )
+        if self.node.config.propagation_error_behavior == "panic":
+            raise LoadError(f"Giving up, as propagation-error-behavior asks: {text}")
 
     # --- the end ---------------------------------------------------------------------------------
 
