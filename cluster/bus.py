@@ -223,7 +223,7 @@ class Bus:
                 if message is None:
                     return
                 if isinstance(message, m.Publish):
-                    traffic.pubsub_received += len(message.channel) + len(message.payload)
+                    traffic.pubsub_received += wire.splitter.size
                 self.member.receive(wire.link, message)
         except m.BadMessage as error:
             _log.warning("Closing a link of the cluster bus: %s", error)

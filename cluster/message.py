@@ -526,12 +526,15 @@ class Splitter:
 
     Keeps at most one unfinished message, whose announced length is checked when its first 16
     bytes are there. After a `BadMessage` the stream has no start any more: close the link.
+
+    size: bytes of the message that was given last.
     """
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "size")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self.size = 0
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the link."""
@@ -546,4 +549,5 @@ class Splitter:
             return None
         packet = bytes(self._buffer[:total])
         del self._buffer[:total]
+        self.size = total
         return decode(packet)

@@ -139,7 +139,7 @@ class Routing:
         owner = view.owner[slot]
         if owner is None:
             return NOT_SERVED
-        writes, channel = _writes(session, row), row.name in _SHARD_CHANNELS
+        writes, channel = _writes(session, row), _is_of_channels(session, row)
         if not view.ok and (refusal := self._why_down(writes, channel)) is not None:
             return refusal
         target = view.migrating.get(slot) if owner is view.myself else None
@@ -223,6 +223,13 @@ def _queues(session: Session, row: Row) -> bool:
 def _writes(session: Session, row: Row) -> bool:
     of_all = row.name == b"exec" and session.transaction is not None
     return bool((session.transaction if of_all else row).flags & WRITE)
+
+
+def _is_of_channels(session: Session, row: Row) -> bool:
+    """Whether shard channels are what it is about, or part of what a transaction is about."""
+    if row.name == b"exec" and session.transaction is not None:
+        return any(queued.name in _SHARD_CHANNELS for queued, _ in session.transaction.commands)
+    return row.name in _SHARD_CHANNELS
 
 
 def _missing(db: Database, slot: int, keys: list[bytes]) -> int:

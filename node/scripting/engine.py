@@ -116,7 +116,8 @@ class Scripting:
 
         key_count: of the arguments from command[3] on.
         """
-        run = self._begin(session, command, script.sha, script.flags, ro_command, False)
+        flags = script.flags
+        run = self._begin(session, command, script.sha, flags, ro_command, False, key_count)
         return self._run(run, self.interpreter().run_script, script.function, key_count)
 
     def command_flags(self, args: list[bytes], flags: int) -> int:
@@ -154,7 +155,8 @@ class Scripting:
         ro_command: bool,
     ) -> Any:
         """FCALL and FCALL_RO: the function's reply; raises ReplyError. See run_script."""
-        run = self._begin(session, command, function.name, function.flags, ro_command, True)
+        flags = function.flags
+        run = self._begin(session, command, function.name, flags, ro_command, True, key_count)
         return self._run(run, self.interpreter().run_function, function.number, key_count)
 
     def load_library(self, function: Any) -> bytes | None:
@@ -201,13 +203,17 @@ class Scripting:
         flags: int,
         ro_command: bool,
         is_function: bool,
+        key_count: int,
     ) -> Run:
         if self.node.eviction.is_on():
             self.node.eviction.make_room()
         if not (session.internal or session.from_primary):
             check(self.node, flags, ro_command)
         read_only = ro_command or flags & NO_WRITES != 0
-        return Run(self.node, session, command, name, flags, is_function, read_only)
+        run = Run(self.node, session, command, name, flags, is_function, read_only)
+        if self.node.topology.clustered and key_count:
+            run.slot = self.node.topology.slot_of(command[3])
+        return run
 
     def _run(self, run: Run, call: "Callable[..., Outcome]", what: Any, key_count: int) -> Any:
         """Run it as one unit; the reply as a value."""

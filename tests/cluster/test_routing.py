@@ -134,6 +134,16 @@ def test_keys_of_several_slots_may_not(client):
     assert client("MSET", "a", "1", "{a}", "1", "c", "1") == crossing
 
 
+def test_a_script_keeps_to_the_slot_of_its_keys(client):
+    script = "{}redis.call('SET', 'd', '1') return redis.call('SET', ARGV[1], '1')"
+    strict, lax = script.format("#!lua\n"), script.format("#!lua flags=allow-cross-slot-keys\n")
+    assert client("EVAL", strict, "1", "d", "d") == OK
+    crossing = "ERR Script attempted to access keys that do not hash to the same slot"
+    assert client("EVAL", strict, "1", "a", "c").startswith(crossing)
+    assert client("EVAL", strict, "0", "a").startswith(crossing)
+    assert client("EVAL", lax, "1", "a", "a") == client("EVAL", script.format(""), "1", "a", "a")
+
+
 def test_a_slot_without_owner(world, client):
     world.give(1 << A, None)
     assert client("GET", "a") == "CLUSTERDOWN Hash slot not served"
@@ -315,6 +325,15 @@ class TestReplica:
     def test_serves_the_shard_channels_of_its_shard(self, client):
         assert client("SPUBLISH", "b", "x") == 0
         assert client("SPUBLISH", "a", "x") == f"MOVED {A} 10.0.0.9:7002"
+
+    def test_serves_them_in_transactions_too(self, client):
+        client("MULTI")
+        assert client("SPUBLISH", "b", "x") == b"QUEUED"
+        assert client("EXEC") == [0]
+        client("MULTI")
+        assert client("SPUBLISH", "b", "x") == b"QUEUED"
+        assert client("GET", "b") == "MOVED 3300 10.0.0.9:7001"
+        assert client("EXEC").startswith("EXECABORT")
 
 
 def test_who_waits_for_a_key_is_sent_after_it(world, client):
