@@ -21,6 +21,7 @@ from cluster.view import View
 from node.command import ASKING, WRITE, Row
 from node.config import Config
 from node.data.keyspace import Database
+from node.gate import flags_of
 from node.persistence.rdb import Import as SlotImport
 from node.replies import ReplyError
 from node.session import Session, session_gate
@@ -129,17 +130,23 @@ class Routing:
                 return CROSS_SLOT
         if self.mine[slot]:
             return None
-        return self._decide(session, row, slot, keys, asking)
+        return self._decide(session, row, args, slot, keys, asking)
 
     def _decide(
-        self, session: Session, row: Row, slot: int, keys: list[bytes], asking: bool
+        self,
+        session: Session,
+        row: Row,
+        args: Sequence[bytes],
+        slot: int,
+        keys: list[bytes],
+        asking: bool,
     ) -> ReplyError | None:
         """`route`, for a slot that isn't simply this node's."""
         view = self.view
         owner = view.owner[slot]
         if owner is None:
             return NOT_SERVED
-        writes, channel = _writes(session, row), _is_of_channels(session, row)
+        writes, channel = bool(flags_of(session, row, args) & WRITE), _is_of_channels(session, row)
         if not view.ok and (refusal := self._why_down(writes, channel)) is not None:
             return refusal
         target = view.migrating.get(slot) if owner is view.myself else None
@@ -218,11 +225,6 @@ def _end_asking(session: Session, row: Row) -> None:
 def _queues(session: Session, row: Row) -> bool:
     """Whether MULTI keeps this command for EXEC, which looks at all keys together."""
     return session.transaction is not None and row.name != b"exec"
-
-
-def _writes(session: Session, row: Row) -> bool:
-    of_all = row.name == b"exec" and session.transaction is not None
-    return bool((session.transaction if of_all else row).flags & WRITE)
 
 
 def _is_of_channels(session: Session, row: Row) -> bool:

@@ -4,6 +4,7 @@ Each question is a function that raises the ReplyError, or returns at once. The 
 node.execute comes here only for commands whose flags meet `session.gate | node.gate`.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from node.command import (
@@ -106,7 +107,7 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
     refusal = node.topology.route(session, row, args)
     if refusal is not None:
         raise refusal
-    flags = _flags(session, row, args)
+    flags = flags_of(session, row, args)
     if session.capabilities:
         held = _redirection(node, session, flags, args)
         if held is not None:
@@ -137,11 +138,11 @@ def _queue(session: Session, row: Row, args: list[bytes]) -> Any | None:
     """Keep for EXEC what comes between MULTI and EXEC."""
     if session.transaction is None or row.name in _NOT_QUEUED:
         return None
-    session.transaction.queue(row, args, _flags(session, row, args))
+    session.transaction.queue(row, args, flags_of(session, row, args))
     return QUEUED
 
 
-def _flags(session: Session, row: Row, args: list[bytes]) -> int:
+def flags_of(session: Session, row: Row, args: Sequence[bytes]) -> int:
     """What a command counts as; EXEC as all that it will run."""
     if row.name == b"exec" and session.transaction is not None:
         return row.flags & session.transaction.common_flags | session.transaction.flags

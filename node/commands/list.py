@@ -266,7 +266,7 @@ def _move(
         return None
     element = move(taken_from, db.make(target, List), from_left=from_left, to_left=to_left)
     db.touch(target, b"lpush" if to_left else b"rpush", LIST)
-    db.touch(source, b"lpop" if from_left else b"rpop", LIST)
+    db.signal(source, b"lpop" if from_left else b"rpop", LIST)
     if not taken_from.items:
         _remove_empty(db, source)
     return element

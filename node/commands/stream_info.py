@@ -14,6 +14,7 @@ from node.replies import NO_SUCH_KEY, Status
 from node.session import Session
 
 Map = dict[bytes, Any]
+_TWO_63 = 1 << 63  # a number that passes it is shown as a negative one, as C has it
 _SHOWN = 10  # entries, and deliveries of each group and consumer, unless COUNT says another number
 
 
@@ -48,7 +49,7 @@ def xinfo_stream(session: Session, args: list[bytes]) -> Map:
         b"radix-tree-nodes": value.tree_nodes(),
         b"last-generated-id": show_id(value.last_id),
         b"max-deleted-entry-id": show_id(value.max_deleted_id),
-        b"entries-added": value.entries_added,
+        b"entries-added": (value.entries_added + _TWO_63) % (2 * _TWO_63) - _TWO_63,
         b"recorded-first-entry-id": show_id(value.first_id()),
     }
     if full:

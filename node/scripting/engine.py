@@ -3,7 +3,7 @@
 The interpreter is made at the first script. One thing runs at a time: scripts can't run scripts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -120,7 +120,7 @@ class Scripting:
         run = self._begin(session, command, script.sha, flags, ro_command, False, key_count)
         return self._run(run, self.interpreter().run_script, script.function, key_count)
 
-    def command_flags(self, args: list[bytes], flags: int) -> int:
+    def command_flags(self, args: Sequence[bytes], flags: int) -> int:
         """What EVAL, EVALSHA, FCALL or their _RO kin, which by itself has `flags`, counts as by
         the flags that its script or function declares."""
         declared = self._declared(args)
@@ -131,7 +131,7 @@ class Scripting:
             flags |= WRITE if declared & ALLOW_OOM else WRITE | DENYOOM
         return flags | STALE if declared & ALLOW_STALE else flags
 
-    def _declared(self, args: list[bytes]) -> int | None:
+    def _declared(self, args: Sequence[bytes]) -> int | None:
         """The flags of what is to be run; None where there is no such thing."""
         word, what = args[0].upper(), args[1]
         found: Script | Function | None

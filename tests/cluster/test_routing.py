@@ -322,6 +322,12 @@ class TestReplica:
         assert client("SET", "b", "1") == "MOVED 3300 10.0.0.9:7001"
         assert client("EXEC").startswith("EXECABORT")
 
+    def test_a_script_that_may_write_belongs_to_the_primary(self, client):
+        client("READONLY")
+        assert client("EVAL", "#!lua\nreturn 1", "1", "b") == "MOVED 3300 10.0.0.9:7001"
+        assert client("EVAL", "#!lua flags=no-writes\nreturn 1", "1", "b") == 1
+        assert client("EVAL", "return 1", "1", "b") == 1
+
     def test_serves_the_shard_channels_of_its_shard(self, client):
         assert client("SPUBLISH", "b", "x") == 0
         assert client("SPUBLISH", "a", "x") == f"MOVED {A} 10.0.0.9:7002"

@@ -113,6 +113,7 @@ SINGLE_CHANGES = """
 SET k v EX 100; RENAME k m; MOVE m 1; MSETEX 1 a 1 EX 100; RPUSH l a; LPOP l; SADD s a; SREM s a
 HSET h a 1; HDEL h a; ZADD z 1 a; ZREM z a; RPUSH l a; RPOP l 1; SADD s a; SPOP s; HSET h a 1
 HGETDEL h FIELDS 1 a; ZADD z 1 a; ZPOPMIN z; SADD s a; SPOP s 1; RESTORE r 0 x; GETDEL a
+RPUSH l a; LMOVE l m LEFT LEFT; RPOPLPUSH m m
 """
 
 
