@@ -209,8 +209,10 @@ def memory(node: "Node") -> Fields:
 
 
 def _scripting(scripting: "Scripting") -> Fields:
-    """One interpreter runs scripts and functions; it is counted as the scripts'."""
-    interpreter, libraries = scripting.memory_used(), scripting.libraries
+    """One interpreter runs scripts and functions: what libraries have taken of it is theirs."""
+    total, libraries = scripting.memory_used(), scripting.libraries
+    functions = libraries.memory_used()
+    interpreter = max(0, total - functions)
     sources = scripting.cache.size() + libraries.size()
     return (
         ("used_memory_lua", interpreter),
@@ -220,7 +222,9 @@ def _scripting(scripting: "Scripting") -> Fields:
         ("number_of_cached_scripts", len(scripting.cache)),
         ("number_of_functions", len(libraries.functions)),
         ("number_of_libraries", len(libraries.by_name)),
-        ("used_memory_vm_functions", 0),
+        ("used_memory_vm_functions", functions),
+        ("used_memory_vm_total", total),
+        ("used_memory_vm_total_human", human(total)),
         ("used_memory_functions", libraries.size()),
         ("used_memory_scripts", sources),
         ("used_memory_scripts_human", human(sources)),

@@ -50,11 +50,12 @@ class Function:
 
 @attrs.define(eq=False)
 class Library:
-    """A loaded library."""
+    """A loaded library. memory: what the interpreter took for it, in bytes."""
 
     name: bytes
     source: bytes
     functions: dict[bytes, Function] = attrs.field(factory=dict)
+    memory: int = 0
 
 
 @attrs.define(eq=False)
@@ -85,6 +86,7 @@ class Libraries:
         """A library that is in no use yet; raises ReplyError."""
         name, body = parse_library(source)
         interpreter = self.scripting.interpreter()
+        before = interpreter.memory_used()
         function, problem = interpreter.compile_library(body)
         if problem is not None:
             raise ReplyError(b"ERR Error compiling function: " + problem)
@@ -102,6 +104,8 @@ class Libraries:
         if error is not None:
             self._release(library)
             raise error
+        # Less than nothing where garbage was collected meanwhile.
+        library.memory = max(len(source), interpreter.memory_used() - before)
         return library
 
     def register(self, name: bytes, description: bytes | bool, flags: bytes) -> int:
@@ -212,6 +216,10 @@ class Libraries:
             self.clear()
         for library in libraries:
             self._put(library)
+
+    def memory_used(self) -> int:
+        """Bytes of the interpreter's that are theirs, about."""
+        return sum(library.memory for library in self.by_name.values())
 
     def size(self) -> int:
         """Bytes of sources held, about."""

@@ -214,3 +214,22 @@ def test_loading_must_end():
     reply = client.call("FUNCTION", "LOAD", HEAD + "while true do end")
     assert b"FUNCTION LOAD timeout" in reply.args[0].encode()
     assert client.call("FUNCTION", "LIST") == []
+
+
+def test_what_libraries_take_of_the_interpreter_is_told_apart():
+    client = local_node().client()
+
+    def memory() -> dict[str, int]:
+        lines = client.call("INFO", "memory").decode().splitlines()
+        fields = dict(line.split(":") for line in lines if line.startswith("used_memory_vm"))
+        return {name: int(value) for name, value in fields.items() if not name.endswith("human")}
+
+    client.call("EVAL", "return 1", 0)
+    assert memory()["used_memory_vm_functions"] == 0
+    client.call("FUNCTION", "LOAD", LIBRARY)
+    found = memory()
+    assert found["used_memory_vm_functions"] >= len(LIBRARY)
+    parts = found["used_memory_vm_functions"] + found["used_memory_vm_eval"]
+    assert parts == found["used_memory_vm_total"]
+    client.call("FUNCTION", "FLUSH")
+    assert memory()["used_memory_vm_functions"] == 0
