@@ -10,6 +10,8 @@ hook also runs where nothing has been lent.)
 """
 
 import gc
+import logging
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ import attrs
 if TYPE_CHECKING:
     from node.node import Node
     from node.scripting.running import Run
+
+_log = logging.getLogger(__name__)
 
 _LONGEST_S = 0.1  # between two looks
 _SHORTEST_S = 0.01
@@ -75,6 +79,10 @@ class Watchdog:
         try:
             if self.node.scripting.run is run:
                 run.attend(self._since_ms)
+        except Exception:  # as where the hook does it
+            _log.exception("Serving others beside a script has failed")
+        except BaseException:  # nobody is above this thread who could end the process
+            os._exit(1)
         finally:
             if collects:
                 gc.enable()
