@@ -89,12 +89,10 @@ class RequestParser:
             whole = True
             try:
                 first = reader.gets()
-                joined = _join(first)  # TypeError for whatever is no list of bytes
+                _join(first)  # TypeError for whatever is no list of bytes
                 requests = [first]
                 if not reader.has_data():
-                    if len(data) < SHORT and (
-                        data.count(b"\r\n") != 2 * len(first) + 1 or b"\r\n" in joined
-                    ):
+                    if len(data) < SHORT and data.count(b"\r\n") != 2 * len(first) + 1:
                         self._reader = hiredis.Reader(notEnoughData=False)
                         return self._feed_strict(data)
                 else:
