@@ -56,6 +56,7 @@ _ENDS_TRANSACTION = frozenset((b"exec", b"discard", b"quit", b"reset"))
 _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"))
 # The flags of node_gate that tell of the node, and not of the command alone.
 _STATES = ~(CONTAINER | STEERS)
+_MEMORY = DENYOOM | ANY  # what node_gate tells of it
 # Commands that count as what the script or function declares to be.
 _SCRIPTS = frozenset((b"eval", b"evalsha", b"fcall", b"eval_ro", b"evalsha_ro", b"fcall_ro"))
 # What is answered where a client is sent elsewhere.
@@ -102,7 +103,7 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
         raise NOT_AUTHENTICATED
     if session.transaction is not None and row.flags & NO_MULTI:
         raise ReplyError(b"ERR Command '%b' not allowed inside a transaction" % row.name)
-    if node.scripting.is_busy() and not row.flags & ALLOW_BUSY:
+    if node.gate & ANY and node.scripting.is_busy() and not row.flags & ALLOW_BUSY:
         raise node.scripting.busy_error()
     refusal = node.topology.route(session, row, args)
     if refusal is not None:
@@ -112,7 +113,7 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
         held = _redirection(node, session, flags, args)
         if held is not None:
             return held
-    if node.eviction.is_on():
+    if node.gate & _MEMORY and node.eviction.is_on():
         _room(node, session, row, flags)
     special = flags & node.gate & _STATES
     if special:
@@ -128,9 +129,11 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
             raise LOADING_ERROR
         if flags & (WRITE | READONLY) and session.id in node.observe.monitors:
             raise LOOKS_ON
-    queued = None if session.transaction is None else _queue(session, row, args)
-    if queued is not None or not special:
-        return queued
+    if session.transaction is not None and row.name not in _NOT_QUEUED:
+        session.transaction.queue(row, args, flags)
+        return QUEUED
+    if not special:
+        return None
     return _pause(node, session, flags, args) or _moving(node, session, row, args)
 
 

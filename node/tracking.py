@@ -176,6 +176,8 @@ class Tracking:
 
     def end_turn(self) -> None:
         """Tell those who are tracked by broadcasting of the turn's changes."""
+        if not self.prefixes:
+            return
         for _, prefix in sorted(self.prefixes.items()):
             if prefix.changed:
                 changed, prefix.changed = prefix.changed, {}

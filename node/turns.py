@@ -204,6 +204,7 @@ class Turns:
         first: what to run before that. but: whose connection must not be touched.
         """
         ready: list[Connection] = []
+        odd: list[Session] = []  # whose input may have made no sense
         batch: Batch = first or []
         self._ready, self._batch = ready, batch
         connections = self._connections
@@ -229,14 +230,16 @@ class Turns:
                 continue
             session = connection.session
             requests = session.accept(data)
+            verbatim = session.parser.verbatim
             if requests:
-                batch.append((session, requests, session.parser.verbatim))
+                batch.append((session, requests, verbatim))
+            if verbatim is None:
+                odd.append(session)
             ready.append(connection)
         self.node.run_all(batch)
         self._batch = []
-        for connection in ready:
-            if connection.session.parser.error is not None:
-                connection.session.reject_input()
+        for session in odd:
+            session.reject_input()
         return ready
 
     def _has_more(self, connection: Connection, event: int, ready: list[Connection]) -> bool:

@@ -1,7 +1,7 @@
 """Arguments as values. Redis is strict: no spaces, no leading zeros, no plus sign in an integer."""
 
 import re
-from math import isinf, isnan
+from math import isinf
 
 from node.data.number import INT64_MAX, as_integer
 from node.data.pattern import Matcher, compiled
@@ -71,7 +71,8 @@ def floating(arg: bytes, error: ReplyError = NOT_FLOAT) -> float:
         number = float(arg)
     except ValueError:
         raise error from None
-    if (number == 0 or isinf(number) or isnan(number)) and not _is_exact(arg, number):
+    # The difference to itself is 0 only of what is finite.
+    if (number == 0 or number - number != 0) and not _is_exact(arg, number):
         raise error
     if b"_" in arg or arg[0] <= 32 or arg[-1] <= 32:  # float() is more generous than Redis
         raise error
