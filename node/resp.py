@@ -392,6 +392,7 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 SMALL = 1024  # what is counted in less than this is looked up: formatting takes three times as long
 BULK_HEADS = [b"$%d\r\n" % n for n in range(SMALL)]
 INTEGERS = [b":%d\r\n" % n for n in range(SMALL)]
+_FEW = 4  # so many bulk strings are put together one by one
 _NEXT_HEADS = [b"\r\n$%d\r\n" % n for n in range(SMALL)]  # with the end of what comes before
 
 
@@ -419,7 +420,10 @@ def encode_bulks(items: list[bytes], head: bytes) -> bytes:
     Joining all parts in C beats formatting each item in Python by three to one, and items of one
     length, which have one header, by five to one.
     """
-    if not items:
+    if len(items) <= _FEW:
+        for item in items:
+            size = len(item)
+            head += (BULK_HEADS[size] if size < SMALL else b"$%d\r\n" % size) + item + b"\r\n"
         return head
     lengths = list(map(len, items))
     first = lengths[0]

@@ -189,10 +189,14 @@ class Stream:
 
     def first_id(self) -> int:
         """The id of the first entry, 0 without entries. O(1), but for blocks left empty."""
+        if self.blocks and self.blocks[0].ids:
+            return self.blocks[0].ids[0]
         return next((block.ids[0] for block in self.blocks if block.ids), 0)
 
     def top_id(self) -> int:
         """The id of the last entry, 0 without entries. O(1), but for blocks left empty."""
+        if self.blocks and self.blocks[-1].ids:
+            return self.blocks[-1].ids[-1]
         return next((block.ids[-1] for block in reversed(self.blocks) if block.ids), 0)
 
     def get(self, entry_id: int) -> Fields | None:
