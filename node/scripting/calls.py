@@ -152,7 +152,11 @@ class Calls:
             if row is None:
                 raise _UNKNOWN
             flags = row.flags
-            if flags & self._gate or not row.low <= len(args) <= row.high or self._clustered:
+            if (
+                flags & self._gate
+                or not row.low <= len(args) <= row.high
+                or (self._clustered and not self._is_near(row, args))
+            ):
                 row = self._admit(row, args)
                 flags = row.flags
             if flags & WRITE:
@@ -178,6 +182,22 @@ class Calls:
     def invoke_all(self, given: Any) -> Any:
         """As `invoke`, for more values than Lua's stack takes: a table of them."""
         return self.invoke(*given.values())
+
+    def _is_near(self, row: Row, args: list[bytes]) -> bool:
+        """Whether a command's one key is in a slot of which this node has everything, and with the
+        keys before it, if the script has to keep to one slot."""
+        run, topology = self.run, self.node.topology
+        if not row.single_key or not isinstance(run, Run):
+            return False
+        slot = topology.slot_of(args[1])
+        if topology.mine is None or not topology.mine[slot]:
+            return False
+        if not run.flags & (COMPATIBLE | ALLOW_CROSS_SLOT):
+            if run.slot not in (-1, slot):
+                return False
+            run.slot = slot
+        self.node.keyspace.routed, self.node.keyspace.routed_part = args[1], slot
+        return True
 
     def _admit(self, row: Row, args: list[bytes]) -> Row:
         """The row of a command that needs a second look; raises ReplyError."""

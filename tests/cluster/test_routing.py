@@ -128,6 +128,20 @@ def test_keys_of_one_slot_may_go_together(client):
     assert client("MGET", "{b}1", "{b}2") == "MOVED 3300 10.0.0.9:7001"
 
 
+def test_scripts_keep_to_this_nodes_slots_and_to_one_unless_they_say_otherwise(client):
+    two = "redis.call('SET', ARGV[1], 'x') return redis.call('GET', ARGV[2])"
+    near = "{a}2"
+    far = next(f"{n}" for n in range(1000) if key_slot(b"%d" % n) > A)  # another slot of its own
+    cross = "Script attempted to access keys that do not hash to the same slot"
+    away = "Attempted to access a non local key in a cluster node"
+    for flags in ("", "#!lua\n", "#!lua flags=allow-cross-slot-keys\n"):
+        assert client("EVAL", flags + two, "0", near, near) == b"x"
+        reply = client("EVAL", flags + two, "0", near, far)
+        assert cross in reply if flags == "#!lua\n" else reply is None
+        assert away in client("EVAL", flags + two, "0", "b", near)
+        assert client("GET", near) == b"x"
+
+
 def test_keys_of_several_slots_may_not(client):
     crossing = "CROSSSLOT Keys in request don't hash to the same slot"
     assert client("MGET", "a", "b") == crossing
