@@ -428,11 +428,12 @@ def crash(session: Session, args: list[bytes]) -> ReplyError:
 def _are_here(node: "Node", mine: bytearray, row: Row, args: list[bytes]) -> bool:
     """Whether the fast path may run this in a cluster: its keys, several maybe, are all in one
     slot, which is this node's."""
-    if row.key_slice is None:
-        return False
-    keys = args[row.key_slice]
+    if row.key_slice is not None:
+        keys = args[row.key_slice]
+    else:
+        keys = [args[i] for i in row.key_indices(args)]
     if not keys:
-        return True
+        return row.key_slice is not None
     slot_of = node.topology.slot_of
     slot = slot_of(keys[0])
     for key in keys:
