@@ -90,7 +90,7 @@ def run(node: "Node", batch: Batch) -> None:
     # Requests mostly ask for the same command as the one before: what is known of it is kept.
     name: bytes | None = None
     row: Any = None
-    direct = False  # whether it needs no second look
+    here = False  # whether it may run here, without a second look
     routes = single_key = False  # whether it has to be asked where its keys, or its key, belong
     gates = low = high = 0
     handler: Any = None
@@ -111,12 +111,12 @@ def run(node: "Node", batch: Batch) -> None:
             if args[0] != name:
                 name = args[0]
                 row = rows.get(name)
-                direct = row is not None and not row.flags & gates
-                if direct:
+                here = row is not None and not row.flags & gates
+                routes = here and mine is not None and not row.keyless
+                if here:
                     low, high, handler = row.low, row.high, row.handler
-                    routes, single_key = mine is not None and not row.keyless, row.single_key
-            here = direct and low <= len(args) <= high
-            if here and routes:
+                    single_key = row.single_key
+            if routes and low <= len(args) <= high:
                 if single_key:  # most commands: the slot is worked out once, and right here
                     keyspace.routed = key = args[1]
                     # 123 is "{", found six times as fast as b"{" is.
@@ -126,7 +126,7 @@ def run(node: "Node", batch: Batch) -> None:
                 else:
                     here = _are_here(node, mine, row, args)
             try:
-                if here:
+                if here and low <= len(args) <= high:
                     row.calls += 1
                     value = handler(session, args)
                 else:
