@@ -1,10 +1,10 @@
-"""Slots that this node's shard has lost, or given away, and whose keys may be the only ones.
+"""Slots that this node's shard has lost, and whose keys may be the only ones.
 
 A claim may be outdated, though its epoch is the greater one: a node that was away tells in good
 faith what is no longer so, and SETSLOT gives slots away to a smaller epoch. So a primary that
 loses slots unexpectedly keeps their keys until the new owner has been heard to serve them, a while
 later; and if that one says it doesn't, and nobody else does either, it takes them back. Its
-replicas know of that, and of what it gave away but hasn't deleted yet, for they may be next.
+replicas know as much, for they may be next.
 """
 
 from cluster.desk import Desk
@@ -34,13 +34,10 @@ class Ceded:
         # What was on its way when the slots were lost may be outdated in the same manner.
         if not served or desk.now - self._added_at <= desk.options.node_timeout:
             return
+        view.ceded &= ~served
+        desk.changed()
         if view.myself.is_primary:
             desk.do(DropSlots(served))
-        else:
-            served &= ~desk.facts.held  # its primary has not deleted all, and may not come to it
-        if served:
-            view.ceded &= ~served
-            desk.changed()
 
     def orphaned(self) -> int:
         """Those that nobody serves, as everybody has said for long enough."""

@@ -55,8 +55,7 @@ class Facts:
     `offset` is the replication offset: written as a primary, applied as a replica. `data_age` is
     how many ms ago the replication link last brought anything from the present primary, or None
     if it never did since this node started to follow it. `keys` is how many keys there are.
-    `exported` and `imported` are the slots on their way from or to this node as a whole; `held`
-    are those of `view.ceded` of which there are keys here, as of the last second.
+    `exported` and `imported` are the slots on their way from or to this node as a whole.
     """
 
     offset: int = 0
@@ -64,7 +63,6 @@ class Facts:
     keys: int = 0
     exported: int = 0
     imported: int = 0
-    held: int = 0
 
 
 @define(eq=False)

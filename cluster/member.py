@@ -24,8 +24,6 @@ from node.execute import execute
 from node.node import Node
 from node.pause import FAILOVER
 
-LOOK_PERIOD_MS = 1000
-
 _log = logging.getLogger(__name__)
 # Effects on a node that has its data.
 _ON_DATA = (fx.Follow, fx.Promote, fx.Flush, fx.DropSlots)
@@ -70,7 +68,6 @@ class Member:
     _epoch_ms: int = attrs.field(init=False)
     _opened: bool = False
     _started: bool = False
-    _looked_ms: int = 0  # for keys of slots that were ceded
     _held: list[Effect] = attrs.field(factory=list)  # until it has started
     _unsaved: fx.Save | None = None
     _unsent: list[fx.Send] = attrs.field(factory=list)  # until that is saved
@@ -125,9 +122,6 @@ class Member:
         return result
 
     def tick(self) -> None:
-        if self.core.view.ceded and self.node.now_ms - self._looked_ms >= LOOK_PERIOD_MS:
-            self._looked_ms = self.node.now_ms
-            self.core.facts.held = held_slots(self.node, self.core.view.ceded)
         self._tell_facts()
         self._perform(self.core.tick(self.now()))
         self.migrations.tick()

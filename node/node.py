@@ -72,7 +72,8 @@ class Node:
     on_shutdown, on_deadline: the driver's; called to end the process, and when something has
     become due before the next regular tick. on_busy: called while a script keeps the node busy, to
     serve others; see `aside`.
-    on_logged: called at the end of each turn, when the log has all of it.
+    on_logged: called at the end of each turn, when the log has all of it. on_snapshot: called
+    when a snapshot for replicas has begun; what is logged then follows it.
     """
 
     config: "Config"
@@ -117,6 +118,7 @@ class Node:
     on_deadline: Callable[[], None] = lambda: None
     on_busy: Callable[[], None] = lambda: None
     on_logged: list[Callable[[], None]] = attrs.field(factory=list)
+    on_snapshot: list[Callable[[], None]] = attrs.field(factory=list)
     _next_id: int = 1
     _turns: int = 0
     _resumed: list[Session] = attrs.field(factory=list)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from cluster.effects import ClusterError, TakeSlots
-from cluster.leftovers import deletions
+from cluster.leftovers import deletions, held_slots
 from cluster.slotmigration import jobs
 from cluster.slotmigration.jobs import EXPORT, IMPORT, Job, Jobs, Range
 from cluster.slotmigration.source import CLOSED, Export, establish
 from cluster.slotmigration.target import Import
-from cluster.slots import members
+from cluster.slots import members, slot_set
 from cluster.view import Node as Peer
 from node.data.keyspace import Database
 from node.pause import MIGRATION
@@ -49,10 +49,12 @@ class Migrations:
     _exports: dict[Job, Export] = attrs.field(factory=dict)
     _imports: dict[Job, Import] = attrs.field(factory=dict)
     _seconds_ms: int = 0
+    _promoted_ms: int | None = None  # until it has been seen to what was inherited
     _was_primary: bool = True
 
     def __attrs_post_init__(self) -> None:
         self.node.keyspace.on_reset.append(self._database_changes)
+        self.node.on_snapshot.append(self._tell_of_moves)
 
     # --- beginnings ------------------------------------------------------------------------------
 
@@ -106,6 +108,28 @@ class Migrations:
         for _ in deletions(self.node, self.routing.view, job.slots):
             continue
 
+    def _drop_inherited(self, promoted_ms: int) -> None:
+        """A former primary may have died before it had deleted all of the slots that it gave away.
+
+        Which those are their owners have to say themselves, after the failover: before it, this
+        node may not have heard that a slot had come to its primary. What is on its way here key by
+        key stays: this node has been told of that whenever it was given such keys.
+        """
+        view, node = self.routing.view, self.node
+        waited_ms = node.now_ms - promoted_ms
+        if waited_ms < 2 * node.config.cluster_node_timeout:
+            return
+        kept = view.myself.slots | view.unclaimed | view.ceded | self.imported
+        rest = held_slots(node) & ~(kept | slot_set(view.importing))
+        foreign = 0
+        for other in view.others():
+            if other.connected and other.claims_heard > node.keyspace.now_ms - waited_ms:
+                foreign |= other.slots & rest
+        if foreign:
+            self.run_later(deletions(node, view, foreign))
+        if foreign == rest or view.myself.is_replica:
+            self._promoted_ms = None
+
     # --- the course of things --------------------------------------------------------------------
 
     def move(self, job: Job, state: str) -> None:
@@ -145,6 +169,8 @@ class Migrations:
         if self.node.now_ms - self._seconds_ms >= SECOND_MS:
             self._seconds_ms = self.node.now_ms
             self._say_acks()
+            if self._promoted_ms is not None:
+                self._drop_inherited(self._promoted_ms)
         self.jobs.trim(self.node.config.cluster_slot_migration_log_max_len)
 
     def _check(self, job: Job) -> None:
@@ -285,6 +311,14 @@ class Migrations:
         else:
             node.log.append(0, [args], BOTH)
 
+    def _tell_of_moves(self) -> None:
+        """A replica gets all data anew, which tell nothing of moves key by key."""
+        view = self.routing.view
+        for action, moves in ((b"IMPORTING", view.importing), (b"MIGRATING", view.migrating)):
+            for slot, other in moves.items():
+                order = (b"CLUSTER", b"SETSLOT", b"%d" % slot, action, other.id.encode())
+                self._tell_replicas([*order])
+
     # --- what happens to the node ----------------------------------------------------------------
 
     def loaded(self) -> None:
@@ -297,6 +331,7 @@ class Migrations:
         is_primary = self.routing.view.myself.is_primary
         if is_primary and not self._was_primary:
             self._fail_imports(jobs.FAILED_OVER)
+            self._promoted_ms = self.node.now_ms
         self._was_primary = is_primary
         for job in self.jobs.under_way(EXPORT):
             self._check_source(job)

@@ -120,6 +120,8 @@ class Primary:
             snapshot.mark = b"%0*x" % (MARK_SIZE, self.node.random.getrandbits(4 * MARK_SIZE))
         if not snapshot.encode_here(limited=True) and not self.node.transport.produce(snapshot):
             snapshot.encode_here(limited=False)
+        for listener in self.node.on_snapshot:
+            listener()
 
     def _is_due(self, waiting: list[Replica]) -> bool:
         """Whether it is no use to wait for more replicas that could share a snapshot."""

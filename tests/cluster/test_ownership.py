@@ -176,22 +176,6 @@ def test_keys_of_a_slot_that_is_lost_unexpectedly_stay_until_its_new_owner_serve
     assert not loser.core.view.ceded and "ceded" not in loser.disk
 
 
-def test_a_replica_that_takes_over_deletes_what_its_primary_gave_away_and_had_not_deleted():
-    net = cluster(3, 1)
-    giver, taker, heir = net.hosts[0], net.hosts[1], net.hosts[3]
-    net.ask(taker, fx.SetSlot(7, "IMPORTING", giver.id))
-    net.ask(giver, fx.SetSlot(7, "MIGRATING", taker.id))
-    net.ask(taker, fx.SetSlot(7, "NODE", taker.id))
-    heir.core.facts.held = 1 << 7
-    net.run(3 * TIMEOUT)
-    assert not any(isinstance(effect, fx.DropSlots) for effect in heir.effects)
-    net.kill(giver)
-    net.run_until(lambda: heir.core.view.myself.is_primary)
-    net.run(3 * TIMEOUT)
-    assert [e for e in heir.effects if isinstance(e, fx.DropSlots)] == [fx.DropSlots(1 << 7)]
-    assert not heir.core.view.ceded
-
-
 def test_a_slot_that_was_lost_and_that_nobody_serves_comes_back():
     net = cluster(3, 0)
     loser, taker, third = net.hosts

@@ -391,6 +391,31 @@ def test_a_target_that_stopped_takes_no_slots_that_it_was_granted_long_ago():
     assert world["p1"].node.keyspace[0].get(b"{06S}") == b"new"
 
 
+def test_a_replica_that_gets_all_data_amid_a_move_of_a_range_hides_what_is_coming():
+    world = made_world()
+    world.ask("p1", "SET", "{06S}", "one")  # slot 0
+    job = give_range(world, "p1", "p2")
+    world.run(until=lambda: job.state == "replicating")
+    world.cut("p2", "p1")
+    world.kill("r2")
+    world.run(100)
+    world.restart("r2")
+    world.run(until=world.follows("r2", "p2"))
+    world.run(200)
+    keyspace = world["r2"].node.keyspace
+    value, hidden = keyspace[0].get(b"{06S}"), 0 in keyspace.hidden
+    assert value == b"one" and hidden
+    world.kill("p2")
+    world.mend()
+    world.run(until=world.promoted("r2"))
+    world.run(500)
+    left, hidden = list(keyspace[0].keys_of_part(0)), list(keyspace.hidden)
+    assert not left and not hidden
+    world.restart("p2")
+    finish(world)
+    assert world.view("p1").myself.slots & 1
+
+
 @attrs.define(eq=False)
 class Giver(Operator):
     """Gives slot 0 away, without its keys."""
@@ -449,6 +474,25 @@ class HalfMover(Operator):
         yield from self._set_slot(self.source, 0, b"MIGRATING", self.target.id)
         yield from self._carry(0, self.source, self.target)
         return None
+
+
+def test_a_replica_that_gets_all_data_amid_a_move_knows_of_it():
+    world = made_world()
+    world.ask("p1", "SET", "{06S}", "one")  # slot 0
+    world.kill("r2")
+    world.run(100)
+    set_to_work(world, HalfMover, "p1", "p2")
+    world.restart("r2")
+    world.run(until=world.follows("r2", "p2"))
+    world.run(200)
+    world.kill("p2")
+    world.run(until=world.promoted("r2"))
+    world.restart("p2")
+    world.run(5000)
+    assert world.view("r2").importing.keys() == {0}
+    assert world["r2"].node.keyspace[0].get(b"{06S}") == b"one"
+    world.mend_slots()
+    finish(world)
 
 
 @attrs.define(eq=False)
