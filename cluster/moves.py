@@ -8,15 +8,19 @@ from cluster.desk import Desk
 from cluster.slots import slot_set
 from cluster.view import Node
 
+IN_VAIN_MS = 2000  # after which a primary that says nothing of a move's end has waited in vain
+
+Ends = dict[int, tuple[Node, int]]
+
 
 class Moves:
     """Looks after the moves of this node's shard."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        # Those of which a replica has been told that they end.
-        self._imported: dict[int, Node] = {}
-        self._migrated: dict[int, Node] = {}
+        # Those of which a replica has been told that they end: with whom, and when.
+        self._imported: Ends = {}
+        self._migrated: Ends = {}
 
     def given_to(self, claimer: Node) -> int:
         """The slots that are on their way from here to a node, those that move as a whole too."""
@@ -67,10 +71,9 @@ class Moves:
         """My primary tells that a move ends. It does so before it ends it, and may wait in vain
         for one who was told: so what has become of it, it has to say."""
         view = self.desk.view
-        if slot in view.importing:
-            self._imported[slot] = view.importing.pop(slot)
-        if slot in view.migrating:
-            self._migrated[slot] = view.migrating.pop(slot)
+        for moves, ended in ((view.importing, self._imported), (view.migrating, self._migrated)):
+            if slot in moves:
+                ended[slot] = moves.pop(slot), self.desk.now
 
     def forget_end(self, slot: int) -> None:
         """My primary tells something else of a slot."""
@@ -83,15 +86,20 @@ class Moves:
         self._migrated.clear()
 
     def hear_service(self, served: int) -> None:
-        """My primary says what it serves: moves that it has not ended go on."""
+        """My primary says what it serves: moves that it has not ended go on, others have ended."""
         view = self.desk.view
-        if not (self._imported or self._migrated):
-            return
-        for slot, source in self._imported.items():
-            if not served >> slot & 1 and source.id in view.nodes:
-                view.importing[slot] = source
-        for slot, target in self._migrated.items():
-            if served >> slot & 1 and target.id in view.nodes:
-                view.migrating[slot] = target
-        self.forget_ends()
-        self.desk.changed()
+        self._settle(view.importing, self._imported, served)
+        self._settle(view.migrating, self._migrated, ~served)
+
+    def _settle(self, moves: dict[int, Node], ended: Ends, done: int) -> None:
+        """Of slots on the move one way, some are where they were to go."""
+        for slot in [slot for slot in (*moves, *ended) if done >> slot & 1]:
+            moves.pop(slot, None)
+            ended.pop(slot, None)
+            self.desk.changed()
+        for slot, (other, told_at) in list(ended.items()):
+            if self.desk.now - told_at > IN_VAIN_MS:
+                del ended[slot]
+                if other.id in self.desk.view.nodes:
+                    moves[slot] = other
+                    self.desk.changed()

@@ -516,8 +516,9 @@ def test_a_replica_that_was_told_of_the_end_of_a_move_that_did_not_come_keeps_th
     set_to_work(world, Finisher, "p1", "p2")
     assert not world.view("p2").myself.slots & 1
     world.resume("r2")
-    world.run(2000)
-    assert 0 in world.view("r2").importing
+    world.run(200)
+    assert 0 not in world.view("r2").importing, "it was told that the move ends"
+    world.run(5000, until=lambda: 0 in world.view("r2").importing)
     world.kill("p2")
     world.run(until=world.promoted("r2"))
     world.restart("p2")
