@@ -67,8 +67,10 @@ class Ownership:
             if was_replica or sender.slots != header.slots or disclaimed:
                 self.hear_claims(sender, header.config_epoch, header.slots)
                 self._correct(sender, header)
-            if sender is self.desk.myself.primary:
-                self.moves.hear_service(header.slots)
+            # What is repeated late may be of an epoch, or of slots, that are no longer its own.
+            is_new = header.config_epoch == sender.config_epoch
+            if is_new and sender is self.desk.myself.primary:
+                self.moves.hear_service(header.slots & sender.slots)
             if self.desk.view.ceded:
                 self.ceded.hear_service(sender, header.slots)
         sender.claims_heard = self.desk.now
