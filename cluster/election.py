@@ -295,6 +295,7 @@ class Election:
         )
         self.ownership.become_primary()
         desk.view.assign(old.slots, myself)
+        self.ownership.moves.inherit()
         desk.event("promoted", myself, str(myself.config_epoch))
         desk.announce = True
         self.candidacy = None

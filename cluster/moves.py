@@ -85,6 +85,18 @@ class Moves:
         self._imported.clear()
         self._migrated.clear()
 
+    def inherit(self) -> None:
+        """This node takes its primary's place: what had not ended for all goes on."""
+        view = self.desk.view
+        served = view.myself.slots
+        for moves, ended, done in (
+            (view.importing, self._imported, served),
+            (view.migrating, self._migrated, ~served),
+        ):
+            going_on = {slot: other for slot, (other, _) in ended.items() if not done >> slot & 1}
+            moves.update((s, other) for s, other in going_on.items() if other.id in view.nodes)
+        self.forget_ends()
+
     def hear_service(self, served: int) -> None:
         """My primary says what it serves: moves that it has not ended go on, others have ended."""
         view = self.desk.view

@@ -323,7 +323,6 @@ class Ownership:
         """Stop replicating. Which slots to serve is the caller's matter."""
         self.desk.view.make_primary(self.desk.myself)
         self._following = None
-        self.moves.forget_ends()
         self.desk.do(Promote())
         self.desk.role_changed = True
         self.desk.changed(sync=True)
@@ -364,6 +363,7 @@ class Ownership:
             return
         myself.shard_id = desk.new_id()
         self.become_primary()
+        self.moves.forget_ends()
         desk.do(Flush())
         desk.log("notice", "Stop replication and turning myself into empty primary.")
         desk.announce = True

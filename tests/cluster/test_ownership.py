@@ -215,6 +215,21 @@ def test_nobody_tells_after_a_restart_that_an_owner_has_what_it_gave_away():
     assert witness.core.view.owner[7].id == taker.id
 
 
+def test_a_replica_that_was_told_of_a_move_s_end_goes_on_with_it_unless_the_slot_has_come():
+    net = cluster(3, 1)
+    source, target, heir = net.hosts[0], net.hosts[1], net.hosts[4]
+    for slot in (7, 8):
+        for host in (heir, target):
+            net.ask(host, fx.SetSlot(slot, "IMPORTING", source.id))
+        net.ask(heir, fx.SetSlot(slot, "NODE", target.id))
+    assert heir.core.view.importing == {}
+    net.kill(target)
+    heir.core.view.assign(1 << 7, heir.core.view.nodes[source.id])  # its claim was heard
+    net.run_until(lambda: heir.core.view.myself.is_primary)
+    assert heir.core.view.importing.keys() == {7}
+    assert heir.core.view.owner[8] is heir.core.view.myself
+
+
 def test_a_move_can_be_called_off():
     net = cluster(2, 0)
     source, target = net.hosts
