@@ -172,6 +172,27 @@ def test_what_was_interrupted_is_carried_on_by_the_same_command(
     three.assert_whole()
 
 
+@pytest.mark.parametrize("server", ["slotfleet-server", "valkey-server"])
+def test_key_by_key_the_keys_of_every_database_move(operator, connect, server):
+    two = operator(find_program(server), 2, "--cluster-databases", "3")
+    first, second = two.address(0), two.address(1)
+    two.run("create", first, second, "--yes")
+    two.nodes.wait_agree()
+    source, target = (connect(node.port) for node in two.nodes.servers)
+    tags = [tag for i in range(5000) if key_slot(tag := b"%d" % i) < 32]
+    for db in (0, 2):
+        source.one("SELECT", db)
+        sets = [("SET", b"{%b}%d" % (tag, i), b"%d" % db) for tag in tags for i in range(3)]
+        assert set(source.ask(*sets)) == {b"OK"}
+    two.run("reshard", first, "--range", "0-31", "--to", second, "--by-key", "--yes")
+    for db in (0, 2):
+        for client, size in ((source, 0), (target, 3 * len(tags))):
+            client.one("SELECT", db)
+            assert client.one("DBSIZE") == size
+        found = target.ask(*(("GET", b"{%b}1" % tag) for tag in tags))
+        assert set(found) == {b"%d" % db}
+
+
 def test_of_two_values_of_a_key_none_is_dropped_unless_told_to(operator, valkey_server_path):
     two = operator(valkey_server_path, 2)
     nodes, first = two.nodes, two.address(0)
