@@ -26,6 +26,7 @@ from cluster.simulation.process import BUS_PORT, PORT
 from cluster.simulation.settings import Settings
 from cluster.simulation.world import World
 from cluster.slots import SLOTS, key_slot
+from cluster.speaker import Speaker
 from cluster.view import Node
 
 NODE_TIMEOUT_MS = 15_000  # twice the time in which everybody is pinged
@@ -38,7 +39,12 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @attrs.frozen
 class Cost:
-    """Of one cluster, per node and second. core_us: of one tick and of one message, if known."""
+    """Of one cluster, per node and second. tick_us, message_us, ping_us: of one tick and of one
+    message that comes, but for what is said then, and of one ping or pong that is said; if known.
+
+    A ping tells of a tenth of the nodes, and each node is pinged twice in the node timeout: so the
+    protocol has it that what is said grows with the square of the nodes.
+    """
 
     who: str
     nodes: int
@@ -48,6 +54,11 @@ class Cost:
     cpu_ms: float
     tick_us: float | None = None
     message_us: float | None = None
+    ping_us: float | None = None
+
+    @property
+    def parts(self) -> tuple[float | None, ...]:
+        return self.tick_us, self.message_us, self.ping_us
 
 
 # --- real processes -------------------------------------------------------------------------------
@@ -166,23 +177,27 @@ def measure_processes(
 
 @attrs.define(eq=False)
 class Meter:
-    """Seconds spent in some of the core's methods, and how often they were called."""
+    """Seconds spent in some methods, but not in others of them that they call, and how often they
+    were called."""
 
     seconds: dict[str, float] = attrs.field(factory=dict)
     calls: dict[str, int] = attrs.field(factory=dict)
+    _inner: float = 0.0  # spent so far in those that the present one has called
 
-    def watch(self, name: str) -> None:
-        real = getattr(Core, name)
+    def watch(self, owner: type, name: str) -> None:
+        real = getattr(owner, name)
 
-        def timed(core: Core, *args: object) -> object:
-            since = time.thread_time()
+        def timed(*args: object) -> object:
+            since, outer, self._inner = time.thread_time(), self._inner, 0.0
             try:
-                return real(core, *args)
+                return real(*args)
             finally:
-                self.seconds[name] = self.seconds.get(name, 0.0) + time.thread_time() - since
+                took = time.thread_time() - since
+                self.seconds[name] = self.seconds.get(name, 0.0) + took - self._inner
                 self.calls[name] = self.calls.get(name, 0) + 1
+                self._inner = outer + took
 
-        setattr(Core, name, timed)
+        setattr(owner, name, timed)
 
     def mean_us(self, name: str) -> float:
         return 1e6 * self.seconds.get(name, 0.0) / max(self.calls.get(name, 0), 1)
@@ -216,6 +231,7 @@ def measure_simulated(nodes: int, seconds: float, meter: Meter) -> Cost:
         *("simulated", nodes, "idle", messages / per, messages * mean / per, spent_ms / per),
         tick_us=meter.mean_us("tick"),
         message_us=meter.mean_us("receive"),
+        ping_us=meter.mean_us("ping"),
     )
 
 
@@ -267,7 +283,10 @@ def told(world: World, name: str, nodes: dict[str, Node], *, myself: bool) -> st
 
 def show_heads() -> None:
     print(f"{'':<10}{'nodes':>6} {'load':<5}{'msg/s':>8}{'kB/s':>8}{'cpu ms/s':>9}", end="")
-    print(f"{'us/tick':>9}{'us/msg':>8}   growth against the smallest: bytes, cpu", flush=True)
+    print(
+        f"{'us/tick':>9}{'us/msg':>8}{'us/ping':>8}   growth against the smallest: bytes, cpu",
+        flush=True,
+    )
 
 
 def show(cost: Cost, costs: list[Cost]) -> None:
@@ -277,7 +296,7 @@ def show(cost: Cost, costs: list[Cost]) -> None:
     row += f"{cost.bytes / 1000:>8.2f}{cost.cpu_ms:>9.2f}"
     row += "".join(
         f"{'' if value is None else format(value, '.1f'):>{width}}"
-        for value, width in ((cost.tick_us, 9), (cost.message_us, 8))
+        for value, width in zip(cost.parts, (9, 8, 8), strict=True)
     )
     if cost is not least:
         row += f"   {cost.nodes / least.nodes:.1f} times the nodes: "
@@ -286,12 +305,12 @@ def show(cost: Cost, costs: list[Cost]) -> None:
 
 
 def grows_too_fast(costs: list[Cost]) -> bool:
-    """Whether a tick or a message costs a node more than the number of nodes explains."""
+    """Whether a tick, a message or a ping costs a node more than the number of nodes explains."""
     simulated = sorted((c for c in costs if c.tick_us is not None), key=lambda cost: cost.nodes)
     return any(
         late > early * MOST_GROWTH * large.nodes / small.nodes
         for small, large in itertools.pairwise(simulated)
-        for early, late in ((small.tick_us, large.tick_us), (small.message_us, large.message_us))
+        for early, late in zip(small.parts, large.parts, strict=True)
         if early is not None and late is not None
     )
 
@@ -327,8 +346,8 @@ def measured(options: argparse.Namespace) -> Iterator[Cost]:
         for nodes in sizes:
             yield from measure_processes(who, make, nodes, options.seconds)
     meter = Meter()
-    for name in ("tick", "receive"):
-        meter.watch(name)
+    for owner, name in ((Core, "tick"), (Core, "receive"), (Speaker, "ping")):
+        meter.watch(owner, name)
     for nodes in options.simulated:
         yield measure_simulated(nodes, options.seconds, meter)
 
