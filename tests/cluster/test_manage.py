@@ -172,9 +172,10 @@ def test_what_was_interrupted_is_carried_on_by_the_same_command(
     three.assert_whole()
 
 
-@pytest.mark.parametrize("server", ["slotfleet-server", "valkey-server"])
-def test_key_by_key_the_keys_of_every_database_move(operator, connect, server):
-    two = operator(find_program(server), 2, "--cluster-databases", "3")
+@pytest.mark.parametrize("server", [OURS, "valkey-server"])
+def test_key_by_key_the_keys_of_every_database_move(operator, connect, valkey_server_path, server):
+    program = server if server == OURS else valkey_server_path
+    two = operator(program, 2, "--cluster-databases", "3")
     first, second = two.address(0), two.address(1)
     two.run("create", first, second, "--yes")
     two.nodes.wait_agree()
