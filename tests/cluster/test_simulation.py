@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from cluster import effects as fx
 from cluster.checks import Violation
 from cluster.election import Election
 from cluster.ownership import Ownership
@@ -223,6 +224,18 @@ def test_a_slow_process_keeps_the_order_of_what_arrives_when_it_is_stopped(world
     process.handle(lambda: done.append(4))
     world.run(50)
     assert done == [0, 1, 2, 3, 4]
+
+
+def test_an_epoch_that_was_taken_unasked_is_known_though_its_taker_died_before_it_told(world):
+    process = world["p1"]
+    _, effects = process.core.ask(fx.BumpEpoch(), process.member.now())
+    (save,) = [effect for effect in effects if isinstance(effect, fx.Save)]
+    process.bus.save(save)
+    world.kill("p1")
+    epoch = process.core.view.myself.config_epoch
+    assert epoch not in world.checks.epochs.unasked
+    world.restart("p1")
+    assert epoch in world.checks.epochs.unasked
 
 
 def test_a_broken_rule_is_raised_where_it_is_broken(world):
