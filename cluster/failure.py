@@ -138,7 +138,7 @@ class Failure:
     def fail(self, node: Node, reporter: str) -> None:
         """Hold a node for failed from now on."""
         self.desk.view.set_flags(node, add=FAIL, remove=PFAIL)
-        node.fail_time = self.desk.now
+        node.fail_time, node.failed_before = self.desk.now, False
         self.desk.event("failed", node, reporter)
         self.desk.changed()
         if self.desk.myself.primary is node:
@@ -149,10 +149,16 @@ class Failure:
         if not node.is_voter:
             what = "replica" if node.is_replica else "primary without slots"
             self._recover(node, f"{what} is reachable again.")
-        elif self.desk.now - node.fail_time > self.desk.options.node_timeout * UNDO_TIME:
+        elif self._had_time_to_be_replaced(node):
             self._recover(
                 node, "is reachable again and nobody is serving its slots after some time."
             )
+
+    def _had_time_to_be_replaced(self, node: Node) -> bool:
+        """Whether a replica would be serving a failed primary's slots by now, if one could."""
+        if node.failed_before or not node.replicas:
+            return True
+        return self.desk.now - node.fail_time > self.desk.options.node_timeout * UNDO_TIME
 
     def _recover(self, node: Node, why: str) -> None:
         self.desk.log("notice", f"Clear FAIL state for node {node.label}: {why}")

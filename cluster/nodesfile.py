@@ -166,7 +166,7 @@ def _node(entry: _Entry, rng: Random, now: int) -> Node:
     # Times of the clock before the restart say nothing about pings of this run.
     node.pong_received = entry.times[1]
     if node.flags & (FAIL | PFAIL):
-        node.fail_time = now
+        node.fail_time, node.failed_before = now, True
     return node
 
 

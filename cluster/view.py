@@ -93,6 +93,8 @@ class Node:
     claims_heard: int = 0
     meet_sent: int = 0
     fail_time: int = 0
+    # It had failed before this node started: nobody knows how long ago.
+    failed_before: bool = False
     orphaned_since: int = 0
     inbound_lost: int = 0
     # When this node last gave it its vote.

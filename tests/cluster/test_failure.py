@@ -1,5 +1,7 @@
 """Suspicion, failure by majority, and whether the cluster is up."""
 
+import re
+
 import pytest
 from core_network import Network
 
@@ -128,13 +130,34 @@ def test_failure_ends_when_a_replica_answers_again():
 
 
 def test_failure_of_a_primary_ends_when_nobody_took_its_place():
-    net = cluster()
+    net = cluster(3, 1, replica_no_failover=True)
     net.kill(net.hosts[0])
     net.run_until(is_failed(net, 1))
     failed_at = net.now
     net.restart(net.hosts[0])
     net.run_until(lambda: all(host.core.view.ok for host in net.hosts))
     assert TIMEOUT * 2 < net.now - failed_at < TIMEOUT * 3 + 200
+
+
+def test_failure_of_a_primary_that_nobody_could_replace_ends_when_it_answers():
+    net = cluster()
+    net.kill(net.hosts[0])
+    net.run_until(is_failed(net, 1))
+    net.restart(net.hosts[0])
+    assert net.run_until(lambda: all(host.core.view.ok for host in net.hosts)) < TIMEOUT
+
+
+def test_a_failure_seen_while_all_were_stopped_ends_with_the_restart():
+    net = cluster(3, 1)
+    first, *_, last = net.hosts
+    for host in list(net.hosts):
+        net.kill(host)
+    last.disk = re.sub(rf"^({first.id} .*) master ", r"\1 master,fail ", last.disk, flags=re.M)
+    for host in list(net.hosts):
+        net.restart(host)
+    assert net.run_until(lambda: all(host.core.view.ok for host in net.hosts)) < TIMEOUT
+    assert [(who, whom) for who, whom, _ in net.events("recovered")] == [("n6", "n1")]
+    assert not net.events("promoted")
 
 
 def test_an_uncovered_slot_stops_the_cluster_unless_it_may_be():
