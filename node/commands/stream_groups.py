@@ -430,7 +430,9 @@ def xclaim(session: Session, args: list[bytes]) -> list[Any]:
         raise no_such_group(key, name)
     idle_ms = min_idle_ms(args[4], b"XCLAIM")
     now_ms = session.node.keyspace.now_ms
-    claim = _parse_claim(args, now_ms)
+    # A primary's clock may be ahead: all of its replicas take its word for the time.
+    trusted = session.from_primary or session.internal
+    claim = _parse_claim(args, now_ms, MAX_MS if trusted else now_ms)
     effects = _Effects(session, key, name, group)
     moved = claim.last_id > group.last_id
     group.last_id = max(group.last_id, claim.last_id)
@@ -496,8 +498,8 @@ def _finish(session: Session, effects: _Effects, changed: bool) -> None:
         _log(session, [effects])
 
 
-def _parse_claim(args: list[bytes], now_ms: int) -> _Claim:
-    """The ids and options of XCLAIM; raises ReplyError."""
+def _parse_claim(args: list[bytes], now_ms: int, latest_ms: int) -> _Claim:
+    """The ids and options of XCLAIM; raises ReplyError. latest_ms: no delivery is later."""
     claim = _Claim([])
     i, end = 5, len(args)
     while i < end and (entry_id := _id_or_none(args[i])) is not None:
@@ -510,17 +512,18 @@ def _parse_claim(args: list[bytes], now_ms: int) -> _Claim:
             claim.ids_only |= word == b"JUSTID"
             i += 1
         elif word in _CLAIM_NUMBERS and i + 1 < end:
-            _take_option(claim, word, args[i + 1], now_ms)
+            _take_option(claim, word, args[i + 1], now_ms, latest_ms)
             i += 2
         else:
             raise ReplyError(b"ERR Unrecognized XCLAIM option '%b'" % printed(args[i]))
     return claim
 
 
+MAX_MS = (1 << 63) - 1
 _CLAIM_NUMBERS = (b"IDLE", b"TIME", b"RETRYCOUNT", b"LASTID")
 
 
-def _take_option(claim: _Claim, word: bytes, arg: bytes, now_ms: int) -> None:
+def _take_option(claim: _Claim, word: bytes, arg: bytes, now_ms: int, latest_ms: int) -> None:
     if word == b"LASTID":
         claim.last_id = parse_id(arg)
         return
@@ -531,7 +534,7 @@ def _take_option(claim: _Claim, word: bytes, arg: bytes, now_ms: int) -> None:
     if word == b"IDLE":
         number = now_ms - number
     # Clocks differ, so a time that makes no sense is no error.
-    claim.delivered_ms = number if 0 <= number <= now_ms else now_ms
+    claim.delivered_ms = number if 0 <= number <= latest_ms else now_ms
 
 
 def _id_or_none(arg: bytes) -> int | None:

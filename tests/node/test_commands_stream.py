@@ -488,3 +488,17 @@ def test_history_never_waits() -> None:
     assert client.call("XREADGROUP", "GROUP", "g", "c", "BLOCK", 0, "STREAMS", "s", 0) == [
         [b"s", []]
     ]
+
+
+@pytest.mark.parametrize(("from_primary", "later_ms"), [(True, 6), (False, 0)])
+def test_a_replica_takes_its_primarys_word_for_the_time_of_a_delivery(from_primary, later_ms):
+    """Its own turn may have begun before the primary's, whose clock may be ahead as well."""
+    local = local_node()
+    client = local.client()
+    client.call("XADD", "s", "1-1", "f", "v")
+    client.call("XGROUP", "CREATE", "s", "g", "0")
+    client.session.from_primary = from_primary
+    now_ms = local.node.keyspace.now_ms
+    client.call("XCLAIM", "s", "g", "c", 0, "1-1", "TIME", now_ms + 6, "FORCE", "JUSTID")
+    (pending,) = client.call("XINFO", "STREAM", "s", "FULL")[-1][0][-3]
+    assert pending[2] == now_ms + later_ms
