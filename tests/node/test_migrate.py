@@ -192,6 +192,7 @@ def test_a_transaction_waits_no_longer_than_it_says(our_server, connect, target)
 def test_what_a_transaction_moved_goes_to_the_log_with_it(our_server, valkey_server, connect):
     source, target, replica = our_server(), valkey_server(), our_server()
     replica.call("REPLICAOF", "127.0.0.1", source.port)
+    wait_until(lambda: b"master_link_status:up" in replica.call("INFO", "replication"), "the link")
     client = connect(source.port)
     client.ask(
         ("MSET", "a", 1, "b", 2),
