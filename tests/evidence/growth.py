@@ -40,7 +40,6 @@ class Operation:
 
 
 CONSTANT, LOGARITHMIC, LINEAR = 3.0, 5.0, 1500.0
-MEMORY_SHARE = 2.0  # or so many times what the same command of a real server becomes slower
 OPERATIONS = (
     Operation(
         "ZADD", "O(log N)", LOGARITHMIC, lambda r, n: ("ZADD", "z", r.random() * n, some(r, n))
@@ -156,9 +155,7 @@ def measure_growth(command: list[str], reference: list[str], sizes: tuple[int, .
         row = times[operation.name]
         growth = row[-1] / row[0]
         usual = theirs[operation.name][-1] / theirs[operation.name][0]
-        # What is as large as this is slower to reach in memory, whatever is done with it.
-        allowed = max(operation.limit, MEMORY_SHARE * usual)
-        verdict = "" if growth <= allowed else f"  more than {allowed:.2f}"
+        verdict = "" if growth <= operation.limit else f"  more than {operation.limit:g}"
         fine = fine and not verdict
         cells = "".join(f"{value:10.1f}" for value in row)
         print(
