@@ -21,7 +21,7 @@ from node.data.zset import ZSet
 SAMPLES = 5  # as MEMORY USAGE takes them unless told otherwise
 _SLOT = 8  # a reference
 _DICT_ENTRY = 100  # what a dict keeps of a small entry, its room to grow included
-_PAIR = getsizeof((0.0, b"")) + _SLOT  # in the order of a sorted set
+_PAIR = 8 + _SLOT  # in the order of a sorted set: a score, and a member
 
 
 def size_of(value: Any, samples: int = SAMPLES) -> int:

@@ -8,13 +8,12 @@ no reader ever waits for a large sort.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf, isnan, nextafter
+from math import isnan
 from typing import TYPE_CHECKING
-
-from sortedcontainers import SortedList
 
 from node.data.limits import Limits
 from node.data.order import Order, draw
+from node.data.ranking import Ranking, Scored
 from node.data.set import Set
 from node.data.span import span
 
@@ -25,7 +24,6 @@ NX, XX, GT, LT, INCR = 1, 2, 4, 8, 16  # what ZADD may be told
 UNCHANGED, UPDATED, ADDED = 0, 1, 2  # what became of a member
 _EAGER = 1024
 
-Scored = tuple[float, bytes]
 ScoreBound = tuple[float, bool]  # a score, and whether it is left out
 LexBound = tuple[bytes, bool] | None  # a string, and whether it is left out; None: no bound
 
@@ -42,14 +40,14 @@ class ZSet:
     which M are returned; the first ordered access to a set that had none costs O(N log N) once.
     """
 
-    __slots__ = ("_order", "_sorted", "large", "limits", "scores")
+    __slots__ = ("_order", "_ranking", "large", "limits", "scores")
 
     def __init__(self, limits: Limits, scores: dict[bytes, float] | None = None) -> None:
         """A sorted set of `scores`, which it takes over and which holds no NaN. O(N)."""
         self.scores: dict[bytes, float] = {} if scores is None else scores
         self.limits = limits
         self.large = False
-        self._sorted: SortedList | None = None
+        self._ranking: Ranking | None = None
         self._order: Order | None = None
         if scores:
             self._measure(scores)
@@ -72,12 +70,12 @@ class ZSet:
         twin.scores = self.scores.copy()
         twin.large = self.large
         if len(self) > _EAGER:
-            twin.ordered()
+            twin._ranked()
         return twin
 
     def is_ordered(self) -> bool:
         """Whether an ordered access has been made, so that the order is kept. O(1)."""
-        return self._sorted is not None
+        return self._ranking is not None
 
     def put(self, member: bytes, score: float) -> int:
         """Give a member a score (no NaN), as ZADD without options.
@@ -94,16 +92,17 @@ class ZSet:
             if not self.large:
                 score += 0.0  # a listpack holds no negative zero
         scores[member] = score
-        if self._sorted is not None:
-            if old is not None:
-                self._sorted.remove((old, member))
-            self._sorted.add((score, member))
+        ranking = self._ranking
         if old is not None:
+            if ranking is not None:
+                ranking.add(score, ranking.remove(old, member))
             return UPDATED
+        if ranking is not None:
+            ranking.add(score, member)
         if self._order is not None:
             self._order.append(member)
-        if self._sorted is None and len(scores) > _EAGER:
-            self.ordered()
+        if ranking is None and len(scores) > _EAGER:
+            self._ranked()
         return ADDED
 
     def add(self, member: bytes, score: float, flags: int) -> tuple[int, float | None]:
@@ -147,30 +146,24 @@ class ZSet:
         score = self.scores.pop(member, None)
         if score is None:
             return False
-        if self._sorted is not None:
-            self._sorted.remove((score, member))
+        if self._ranking is not None:
+            self._ranking.remove(score, member)
         if self._order is not None:
             self._order.drop(member)
         return True
 
-    def ordered(self) -> SortedList:
-        """All members as (score, member) in ascending order: to be read, never changed."""
-        if self._sorted is None:
-            self._sorted = SortedList(zip(self.scores.values(), self.scores, strict=True))
-        return self._sorted
-
     def pairs(self) -> list[Scored]:
         """All members as (score, member) in ascending order. O(N), O(N log N) without an order."""
-        if self._sorted is None:
+        if self._ranking is None:
             return sorted(zip(self.scores.values(), self.scores, strict=True))
-        return list(self._sorted)
+        return list(self._ranking)
 
     def rank(self, member: bytes, *, reverse: bool = False) -> int | None:
         """The place of a member in the order, or None. O(log N)."""
         score = self.scores.get(member)
         if score is None:
             return None
-        place: int = self.ordered().bisect_left((score, member))
+        place = self._ranked().place(score, member)
         return len(self.scores) - 1 - place if reverse else place
 
     def by_rank(self, start: int, stop: int, *, reverse: bool = False) -> list[Scored]:
@@ -246,7 +239,7 @@ class ZSet:
 
     def _take(self, place: int) -> Scored:
         """Remove and return the member at a place."""
-        found: Scored = self.ordered().pop(place)
+        found = self._ranked().pop(place)
         del self.scores[found[1]]
         if self._order is not None:
             self._order.drop(found[1])
@@ -267,6 +260,12 @@ class ZSet:
         if self.large and count < len(self.scores):
             return draw(self._drawable().order, count, random)
         return draw([member for _, member in self.pairs()], count, random)
+
+    def _ranked(self) -> Ranking:
+        """Built when first asked for, then kept up. O(N log N) the first time."""
+        if self._ranking is None:
+            self._ranking = Ranking(zip(self.scores.values(), self.scores, strict=True))
+        return self._ranking
 
     def _drawable(self) -> Order:
         """Built when first asked for, then kept up. O(N) the first time."""
@@ -294,7 +293,7 @@ class ZSet:
                 if score == 0:
                     scores[member] = 0.0
         if len(scores) > _EAGER:
-            self.ordered()
+            self._ranked()
 
     def _read(self, first: int, end: int, reverse: bool) -> list[Scored]:
         if first >= end:
@@ -302,10 +301,10 @@ class ZSet:
         size = len(self.scores)
         if reverse:
             first, end = size - end, size - first
-        if end - first == size:
-            found = list(self.ordered())
-            return found[::-1] if reverse else found
-        return list(self.ordered().islice(first, end, reverse))
+        found = self._ranked().read(first, end)
+        if reverse:
+            found.reverse()
+        return found
 
     def _page(
         self, places: tuple[int, int], reverse: bool, offset: int, count: int
@@ -324,30 +323,23 @@ class ZSet:
         return self._read(first, end, reverse)
 
     def _score_span(self, low: ScoreBound, high: ScoreBound) -> tuple[int, int]:
-        first, end = self._below(low, low[1]), self._below(high, not high[1])
+        ranking = self._ranked()
+        first = ranking.below(low[0], including=low[1])
+        end = ranking.below(high[0], including=not high[1])
         return (first, end) if first < end else (0, 0)
 
-    def _below(self, bound: ScoreBound, including: bool) -> int:
-        """How many members have a score below the bound, or equal to it if `including`."""
-        score = bound[0]
-        if not including:
-            return int(self.ordered().bisect_left((score,)))
-        if score == inf:
-            return len(self.scores)
-        return int(self.ordered().bisect_left((nextafter(score, inf),)))
-
     def _lex_span(self, low: LexBound, high: LexBound, reverse: bool) -> tuple[int, int]:
-        ordered = self.ordered()
-        if not ordered:
+        if not self.scores:
             return 0, 0
-        score = ordered[0][0]
-        if score != ordered[-1][0]:
+        ranking = self._ranked()
+        score = ranking.first_score()
+        if score != ranking.last_score():
             return self._lex_run(low, high, reverse)
-        first, end = 0, len(ordered)
+        first, end = 0, len(self.scores)
         if low is not None:
-            first = (ordered.bisect_right if low[1] else ordered.bisect_left)((score, low[0]))
+            first = ranking.place(score, _after(low[0]) if low[1] else low[0])
         if high is not None:
-            end = (ordered.bisect_left if high[1] else ordered.bisect_right)((score, high[0]))
+            end = ranking.place(score, high[0] if high[1] else _after(high[0]))
         return (first, end) if first < end else (0, 0)
 
     def _lex_run(self, low: LexBound, high: LexBound, reverse: bool) -> tuple[int, int]:
@@ -370,12 +362,7 @@ class ZSet:
         return (size - end, size - first) if reverse else (first, end)
 
     def _cut(self, first: int, end: int) -> list[Scored]:
-        ordered = self.ordered()
-        found = list(ordered.islice(first, end)) if first < end else []
-        if len(found) == 1:
-            del ordered[first]
-        elif found:
-            del ordered[first:end]
+        found = self._ranked().cut(first, end)
         for _, member in found:
             del self.scores[member]
             if self._order is not None:
@@ -387,14 +374,20 @@ class ZSet:
         assert all(type(m) is bytes and type(s) is float for m, s in self.scores.items())
         assert not any(isnan(score) for score in self.scores.values())
         expected = sorted(zip(self.scores.values(), self.scores, strict=True))
-        if self._sorted is not None:
-            assert list(self._sorted) == expected
-        assert self._sorted is not None or len(expected) <= _EAGER
+        if self._ranking is not None:
+            self._ranking.check()
+            assert list(self._ranking) == expected
+        assert self._ranking is not None or len(expected) <= _EAGER
         if self._order is not None:
             self._order.check()
             assert set(self._order.order) == set(self.scores)
         if not self.large:
             assert not any(str(score) == "-0.0" for score in self.scores.values())
+
+
+def _after(member: bytes) -> bytes:
+    """The lowest string above this one."""
+    return member + b"\0"
 
 
 def _is_above(member: bytes, low: LexBound) -> bool:

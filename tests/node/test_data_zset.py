@@ -138,7 +138,7 @@ def test_the_order_is_kept_up_in_a_large_set() -> None:
         else:
             ours.remove(member)
     ours.check()
-    assert ours._sorted is not None
+    assert ours.is_ordered()
     expected = sorted((score, member) for member, score in ours.scores.items())
     assert ours.by_rank(0, -1) == expected
     assert ours.by_score((10, False), (20, True)) == [p for p in expected if 10 <= p[0] < 20]
