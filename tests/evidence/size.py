@@ -216,13 +216,20 @@ def look_at(core: Core) -> None:
         _ = (node.flags, node.link, node.ping_sent, node.pong_received, node.data_received)
 
 
-def measure_simulated(nodes: int, seconds: float, meter: Meter) -> Cost:
-    """An idle cluster in virtual time; its processor time is that of the cores alone."""
+def measure_simulated(nodes: int, seconds: float, meter: Meter) -> Iterator[Cost]:
+    """In virtual time; the processor time is that of the cores alone."""
     logging.disable(logging.CRITICAL)
     world = World(1, Settings(shards=nodes // 2, replicas=1, node_timeout=NODE_TIMEOUT_MS))
     world.checks.on_turn = lambda process: None  # type: ignore[method-assign]
     form(world)
     world.run(int(1000 * SETTLING_SECONDS))
+    yield spent(world, "idle", seconds, meter)
+    keep_writing(world)
+    yield spent(world, "busy", seconds, meter)
+
+
+def spent(world: World, load: str, seconds: float, meter: Meter) -> Cost:
+    """What a world costs while so many seconds pass."""
     sizes: list[int] = []
     real = m.encode
     m.encode = lambda message: _counted(real(message), sizes)  # type: ignore[assignment]
@@ -235,13 +242,28 @@ def measure_simulated(nodes: int, seconds: float, meter: Meter) -> Cost:
     messages = sent_by(world) - before
     spent_ms = 1000 * sum(meter.seconds.values())
     mean = sum(sizes) / max(len(sizes), 1)
+    nodes = len(world.machines)
     per = nodes * seconds
     return Cost(
-        *("simulated", nodes, "idle", messages / per, messages * mean / per, spent_ms / per),
+        *("simulated", nodes, load, messages / per, messages * mean / per, spent_ms / per),
         tick_us=meter.mean_us("tick"),
         message_us=meter.mean_us("receive"),
         ping_us=meter.mean_us("ping"),
     )
+
+
+def keep_writing(world: World) -> None:
+    """From now on, write evenly to all shards."""
+    shards = len(world.machines) // 2
+    keys = keys_by_shard(shards)
+    each = max(WRITES_PER_SECOND // PULSES_PER_SECOND // shards, 1)
+
+    def pulse() -> None:
+        for name, key in zip(world.machines, keys, strict=False):  # primaries come first
+            for _ in range(each):
+                assert world.ask(name, "SET", key, b"x" * 64) == b"OK"
+
+    world.every(1000 // PULSES_PER_SECOND, pulse)
 
 
 def _counted(data: bytes, sizes: list[int]) -> bytes:
@@ -315,10 +337,13 @@ def show(cost: Cost, costs: list[Cost]) -> None:
 
 def grows_too_fast(costs: list[Cost]) -> bool:
     """Whether a tick, a message or a ping costs a node more than the number of nodes explains."""
-    simulated = sorted((c for c in costs if c.tick_us is not None), key=lambda cost: cost.nodes)
+    simulated = sorted(
+        (cost for cost in costs if cost.tick_us is not None), key=lambda c: (c.load, c.nodes)
+    )
     return any(
         late > early * MOST_GROWTH * large.nodes / small.nodes
         for small, large in itertools.pairwise(simulated)
+        if small.load == large.load
         for early, late in zip(small.parts, large.parts, strict=True)
         if early is not None and late is not None
     )
@@ -358,7 +383,7 @@ def measured(options: argparse.Namespace) -> Iterator[Cost]:
     for owner, name in ((Core, "tick"), (Core, "receive"), (Speaker, "ping")):
         meter.watch(owner, name)
     for nodes in options.simulated:
-        yield measure_simulated(nodes, options.seconds, meter)
+        yield from measure_simulated(nodes, options.seconds, meter)
 
 
 if __name__ == "__main__":
