@@ -1,10 +1,12 @@
-"""What happens to clients as time goes by: idle ones, and ones that do not read, are closed.
+"""What happens to clients as time goes by: idle ones, and ones that owe too much, are closed.
 
 The limits are those of `timeout` and `client-output-buffer-limit`, looked at in every tick; and of
-a client that has just been found not to read, by its driver, at once.
+a client that has just been found not to read, by its driver, at once. `client-query-buffer-limit`
+is looked at whenever a client has sent so much that it may hold more.
 """
 
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,6 +27,9 @@ class Housekeeper:
 
     node: "Node"
     _memory_at_ms: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.node.config.on_change("client-query-buffer-limit", lambda _: self._check_inputs())
 
     def tick(self) -> None:
         """Close who must be closed, and take samples for INFO."""
@@ -57,6 +62,26 @@ class Housekeeper:
                 *(session.id, session.address.decode()),
             )
             session.drop()
+
+    def check_input(self, session: Session) -> None:
+        """Close a client that has sent too much that could not run yet; say when to look again."""
+        if session.from_primary or session.internal or session.imports is not None:
+            session.check_input_at = sys.maxsize
+            return
+        limit, unrun = self.node.config.client_query_buffer_limit, session.unrun()
+        session.check_input_at = session.bytes_in + limit - unrun
+        if unrun > limit:
+            self.node.observe.input_overflows += 1
+            _log.warning(
+                "Closing client that reached max query buffer length: id=%d addr=%s",
+                *(session.id, session.address.decode()),
+            )
+            session.drop()
+
+    def _check_inputs(self) -> None:
+        """The limit is another: each client is looked at when it next sends something."""
+        for session in self.node.sessions.values():
+            session.check_input_at = 0
 
     def _limit(self, session: Session) -> "OutputLimit | None":
         limits = self.node.config.client_output_buffer_limit

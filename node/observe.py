@@ -76,7 +76,7 @@ class Observe:
     peak_memory: int = 0
     startup_memory: int = 0
     failed_logins: int = 0
-    input_overflows: int = 0  # clients closed for what they sent, or owe reading
+    input_overflows: int = 0  # clients closed for what they sent, or for what they did not read
     output_overflows: int = 0
 
     def forked(self, took_us: int) -> None:

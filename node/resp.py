@@ -119,6 +119,10 @@ class RequestParser:
         """Bytes fed that belong to no request given yet."""
         return 0 if self._strict is None else self._strict.unfinished()
 
+    def unread(self) -> int:
+        """Bytes fed of an argument that is not complete."""
+        return 0 if self._strict is None else self._strict.unread()
+
     def _ends_here(self) -> bool:
         """Whether no request is under way; the reader is of no use any more if one is."""
         self._reader.feed(_END)
@@ -228,6 +232,9 @@ class _Strict:
 
     def unfinished(self) -> int:
         return len(self._buffer) - self._start
+
+    def unread(self) -> int:
+        return len(self._buffer) - self._position
 
     def take_rest(self) -> bytes:
         """The bytes not looked at yet; only between requests."""

@@ -90,6 +90,7 @@ class Session:
     commands: int = 0  # that have come, but for those refused, and calls of scripts
     bytes_in: int = 0
     bytes_out: int = 0
+    check_input_at: int = 0  # how many bytes must have come before it can hold too much input
 
     # --- what a driver calls ---------------------------------------------------------------------
 
@@ -108,6 +109,10 @@ class Session:
         self.bytes_in += len(data)
         self.commands += len(requests)
         self.active_ms = self.node.now_ms
+        if self.bytes_in > self.check_input_at:
+            self.node.housekeeper.check_input(self)
+            if self.dropped:
+                return []
         if self.waiting is None and not self.requests:
             return requests
         self.requests += requests
@@ -145,7 +150,16 @@ class Session:
 
     def held(self) -> int:
         """Bytes kept of input that has not run."""
-        return self.parser.buffered() + sum(len(arg) for args in self.requests for arg in args)
+        return self.parser.buffered() + self._held_back()
+
+    def unrun(self) -> int:
+        """Bytes that count against client-query-buffer-limit: of input that has not been looked
+        at, or that EXEC is to run. As in Redis, complete arguments of one request do not."""
+        queued = self.transaction.size() if self.transaction is not None else 0
+        return self.parser.unread() + self._held_back() + int(queued)
+
+    def _held_back(self) -> int:
+        return sum(len(arg) for args in self.requests for arg in args)
 
     # --- what the node calls ---------------------------------------------------------------------
 

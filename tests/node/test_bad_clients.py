@@ -144,3 +144,53 @@ def test_too_many_clients(our_server):
             first.sendall(b"CONFIG SET maxclients 4\r\n")
             assert first.recv(100) == b"+OK\r\n"
             assert server.call("PING") == b"PONG"
+
+
+def disconnections(server) -> int:
+    text = server.call("INFO", "stats").decode()
+    return int(text.partition("client_query_buffer_limit_disconnections:")[2].split()[0])
+
+
+def is_taken(server, chunks: list[bytes]) -> bool:
+    """Whether a client may send all this, and is answered a PING after it."""
+    with many(server.port, 1) as (sock,):
+        received = b""
+        try:
+            for chunk in [*chunks, b"PING\r\n"]:
+                sock.sendall(chunk)
+            while b"+PONG\r\n" not in received and (data := sock.recv(1 << 16)):
+                received = received[-10:] + data
+        except ConnectionError:
+            return False
+        return b"+PONG\r\n" in received
+
+
+@pytest.mark.parametrize("who", ["our_server", "valkey_server"])
+def test_input_that_is_not_run_is_limited(request, who):
+    """client-query-buffer-limit counts what waits for its end or for EXEC, not complete arguments
+    of one request and not what has run."""
+    server = request.getfixturevalue(who)("--save", "")
+    long_key = pack_command(("SET", "key", "x" * (2 * MB)))
+    queued = [b"MULTI\r\n", *[pack_command(("SET", "key", "x" * 300_000))] * 6]
+    many_keys = pack_command(("DEL", *["k" * 400] * 5001))
+    pipeline = pack_command(("SET", "key", "x" * 1000)) * 3000
+    assert is_taken(server, [long_key])
+    assert is_taken(server, [*queued, b"EXEC\r\n"])
+    assert server.call("CONFIG", "SET", "client-query-buffer-limit", "1mb") == b"OK"
+    assert is_taken(server, [many_keys])
+    assert is_taken(server, [pipeline])
+    assert disconnections(server) == 0
+    assert not is_taken(server, [long_key])
+    assert not is_taken(server, [*queued, b"EXEC\r\n"])
+    assert disconnections(server) == 2
+    assert is_served(server)
+
+
+def test_a_limit_of_input_holds_for_clients_that_are_there_already(server):
+    with many(server.port, 1) as (sock,):
+        sock.sendall(b"*2\r\n$4\r\nECHO\r\n$3000000\r\n" + b"x" * (2 * MB))
+        assert server.call("CONFIG", "SET", "client-query-buffer-limit", "1mb") == b"OK"
+        with contextlib.suppress(ConnectionResetError):
+            sock.sendall(b"x")
+            assert sock.recv(100) == b""
+    assert disconnections(server) == 1
