@@ -76,6 +76,12 @@ class Range:
         between = value.by_score if self.by == SCORE else value.by_lex
         return between(low, high, reverse=self.reverse, offset=self.offset, count=self.count)
 
+    def read_members(self, value: ZSet) -> list[bytes]:
+        """As `read`, without the scores."""
+        if self.by == RANK:
+            return value.members_by_rank(*self.bounds, reverse=self.reverse)
+        return [member for _, member in self.read(value)]
+
 
 def _parse(args: list[bytes], by: int | None, reverse: bool | None, store: bool = False) -> Range:
     """The range after the key (of a store: after the second key).
@@ -128,8 +134,9 @@ def _bounds(by: int, first: bytes, second: bytes, reverse: bool) -> Any:
 def _range(session: Session, args: list[bytes], by: int | None, reverse: bool | None) -> list[Any]:
     asked = _parse(args, by, reverse)
     value = session.db.look(args[1], ZSet)
-    found = [] if value is None else asked.read(value)
-    return scored(session, found) if asked.with_scores else [member for _, member in found]
+    if value is None:
+        return []
+    return scored(session, asked.read(value)) if asked.with_scores else asked.read_members(value)
 
 
 _READ: dict[str, Any] = {

@@ -93,18 +93,17 @@ class Ranking:
 
         O(log N + M).
         """
-        if first >= end:
-            return []
-        at, place = self._locate(first)
-        missing = end - first
         found: list[Scored] = []
-        while True:
-            scores = self._scores[at][place : place + missing]
-            found.extend(zip(scores, self._members[at][place : place + missing], strict=True))
-            missing -= len(scores)
-            if not missing:
-                return found
-            at, place = at + 1, 0
+        for at, part in self._parts(first, end):
+            found.extend(zip(self._scores[at][part], self._members[at][part], strict=True))
+        return found
+
+    def read_members(self, first: int, end: int) -> list[bytes]:
+        """As read(), without the scores."""
+        found: list[bytes] = []
+        for at, part in self._parts(first, end):
+            found += self._members[at][part]
+        return found
 
     def cut(self, first: int, end: int) -> list[Scored]:
         """Remove what read() would return, and return it. O(log N + M)."""
@@ -195,6 +194,17 @@ class Ranking:
                 place -= tree[at]
             step >>= 1
         return at, place
+
+    def _parts(self, first: int, end: int) -> Iterator[tuple[int, slice]]:
+        """Where the places from `first` up to but without `end` are: chunks, and parts of them."""
+        if first >= end:
+            return
+        at, place = self._locate(first)
+        missing = end - first
+        while missing > 0:
+            yield at, slice(place, place + missing)
+            missing -= len(self._members[at]) - place
+            at, place = at + 1, 0
 
     def _before(self, at: int) -> int:
         """How many members the chunks before this one have."""

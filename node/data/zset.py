@@ -170,6 +170,14 @@ class ZSet:
         """The members at the places `start` to `stop`, both included. O(log N + M)."""
         return self._read(*span(start, stop, len(self.scores)), reverse)
 
+    def members_by_rank(self, start: int, stop: int, *, reverse: bool = False) -> list[bytes]:
+        """As by_rank, without the scores. O(log N + M)."""
+        first, end = self._ascending(*span(start, stop, len(self.scores)), reverse)
+        found = self._ranked().read_members(first, end)
+        if reverse:
+            found.reverse()
+        return found
+
     def by_score(
         self,
         low: ScoreBound,
@@ -296,15 +304,15 @@ class ZSet:
             self._ranked()
 
     def _read(self, first: int, end: int, reverse: bool) -> list[Scored]:
-        if first >= end:
-            return []
-        size = len(self.scores)
-        if reverse:
-            first, end = size - end, size - first
-        found = self._ranked().read(first, end)
+        found = self._ranked().read(*self._ascending(first, end, reverse))
         if reverse:
             found.reverse()
         return found
+
+    def _ascending(self, first: int, end: int, reverse: bool) -> tuple[int, int]:
+        """Places that are counted from the highest if `reverse`, counted from the lowest."""
+        size = len(self.scores)
+        return (size - end, size - first) if reverse else (first, end)
 
     def _page(
         self, places: tuple[int, int], reverse: bool, offset: int, count: int

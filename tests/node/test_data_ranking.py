@@ -63,6 +63,8 @@ class Pair:
     def ask(self) -> None:
         first, end = self.places(60)
         assert self.ours.read(first, end) == self.expected[first:end]
+        members = [member for _, member in self.expected[first:end]]
+        assert self.ours.read_members(first, end) == members
         member, score = b"%d" % self.rng.randrange(5000), self.rng.choice([*self.scores, -inf, inf])
         assert self.ours.place(score, member) == bisect_left(self.expected, (score, member))
         below = sum(one < score for one, _ in self.expected)
