@@ -44,11 +44,12 @@ MOVABLE_KEYS = 1 << 20
 PROTECTED = 1 << 21
 ALL_DBS = 1 << 22
 SENTINEL = 1 << 23
-# Ours: on every row, for gates that must see each command; on rows with subcommands; and on rows
-# whose handlers may change what the gates let through.
+# Ours: on every row, for gates that must see each command; on rows with subcommands; on rows whose
+# handlers may change what the gates let through; and on every row, for clients within MULTI.
 ANY = 1 << 24
 CONTAINER = 1 << 25
 STEERS = 1 << 26
+QUEUES = 1 << 27
 
 FLAG_NAMES = (
     (WRITE, b"write"),
@@ -533,7 +534,7 @@ def command(
             name=line.name,
             handler=handler,
             usage=line,
-            flags=flags | ANY | (0 if _is_plain(line, group) else STEERS),
+            flags=flags | ANY | QUEUES | (0 if _is_plain(line, group) else STEERS),
             group=group,
             since=since,
             low=line.low if arity is None else abs(arity),

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from node import gate, monitor
-from node.command import NO_AUTH, SKIP_MONITOR, WRITE, Row, find_row
+from node.command import DENYOOM, NO_AUTH, NO_MULTI, QUEUES, SKIP_MONITOR, WRITE, Row, find_row
 from node.data.keyspace import EXPIRE, HIDE, KEEP
 from node.persistence.log import BOTH, REPLICAS
 from node.replies import (
     NO_REPLY,
     NOT_AUTHENTICATED,
     PENDING,
+    QUEUED,
     Encoded,
     ReplyError,
     Status,
@@ -129,6 +130,9 @@ def run(node: "Node", batch: Batch) -> None:
                 if here and low <= len(args) <= high:
                     row.calls += 1
                     value = handler(session, args)
+                elif gates & QUEUES and _is_queued(node, session, args, gates ^ QUEUES):
+                    row = name = None
+                    value = QUEUED
                 else:
                     row, value = _run_slowly(node, session, args)
                     gates = session.gate | node.gate
@@ -183,6 +187,22 @@ def run(node: "Node", batch: Batch) -> None:
             if chunk is not None:
                 log.shorten(mark, requests, chunk)
     pubsub.current = None
+
+
+def _is_queued(node: "Node", session: Session, args: list[bytes], gates: int) -> bool:
+    """Keep a request for EXEC, if nothing but MULTI keeps it from running here and now."""
+    if gates & DENYOOM:  # what is kept needs memory itself
+        return False
+    row = node.rows.get(args[0])
+    if row is None or row.flags & (gates | NO_MULTI) or row.name in gate.SCRIPTS:
+        return False
+    if not row.low <= len(args) <= row.high:
+        return False
+    mine = node.topology.mine
+    if mine is not None and not row.keyless and not _are_here(node, mine, row, args):
+        return False
+    session.transaction.queue(row, args, row.flags)
+    return True
 
 
 def _run_slowly(node: "Node", session: Session, args: list[bytes]) -> tuple[Row | None, Any]:

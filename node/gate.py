@@ -58,7 +58,7 @@ _NOT_QUEUED = frozenset((b"exec", b"discard", b"multi", b"watch", b"quit", b"res
 _STATES = ~(CONTAINER | STEERS)
 _MEMORY = DENYOOM | ANY  # what node_gate tells of it
 # Commands that count as what the script or function declares to be.
-_SCRIPTS = frozenset((b"eval", b"evalsha", b"fcall", b"eval_ro", b"evalsha_ro", b"fcall_ro"))
+SCRIPTS = frozenset((b"eval", b"evalsha", b"fcall", b"eval_ro", b"evalsha_ro", b"fcall_ro"))
 # What is answered where a client is sent elsewhere.
 _ELSEWHERE = (b"REDIRECT ", b"MOVED ", b"ASK ", b"CROSSSLOT ", b"TRYAGAIN ", b"CLUSTERDOWN ")
 # What a RESP2 client may say while it is subscribed.
@@ -149,7 +149,7 @@ def flags_of(session: Session, row: Row, args: Sequence[bytes]) -> int:
     """What a command counts as; EXEC as all that it will run."""
     if row.name == b"exec" and session.transaction is not None:
         return row.flags & session.transaction.common_flags | session.transaction.flags
-    if row.name in _SCRIPTS:
+    if row.name in SCRIPTS:
         return session.node.scripting.command_flags(args, row.flags)
     return row.flags
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from node.command import ANY
+from node.command import ANY, QUEUES
 from node.replies import ReplyError, Wait
 from node.resp import RequestParser, encode, encode_error
 
@@ -201,7 +201,6 @@ def session_gate(session: Session) -> int:
     """The flags of commands that need a second look for this client."""
     special = (
         not session.authenticated
-        or session.transaction is not None
         or (session.kind == PUBSUB and session.protocol == 2)
         or session.asking
         or session.no_touch
@@ -209,7 +208,8 @@ def session_gate(session: Session) -> int:
         or session.reply_mode != REPLY_ON
         or REDIRECT in session.capabilities
     )
-    if special or session.tracked is None:
-        return ANY if special else 0
-    gate: int = session.tracked.gate
-    return gate
+    if special or (session.transaction is not None and session.tracked is not None):
+        return ANY
+    if session.transaction is not None:
+        return QUEUES
+    return session.tracked.gate if session.tracked is not None else 0
