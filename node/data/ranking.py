@@ -108,8 +108,14 @@ class Ranking:
     def cut(self, first: int, end: int) -> list[Scored]:
         """Remove what read() would return, and return it. O(log N + M)."""
         found = self.read(first, end)
-        if found:
-            (at, start), (last, stop) = self._locate(first), self._locate(end - 1)
+        if not found:
+            return found
+        (at, start), (last, stop) = self._locate(first), self._locate(end - 1)
+        if at == last:
+            del self._scores[at][start : stop + 1]
+            del self._members[at][start : stop + 1]
+            self._shrunk(at, start, len(found))
+        else:
             scores = self._scores[at][:start] + self._scores[last][stop + 1 :]
             members = self._members[at][:start] + self._members[last][stop + 1 :]
             self._replace(at, last + 1, scores, members)
@@ -150,16 +156,20 @@ class Ranking:
         return at, place
 
     def _take(self, at: int, place: int) -> Scored:
-        scores, members = self._scores[at], self._members[at]
-        pair = scores.pop(place), members.pop(place)
-        if len(scores) < CHUNK // 4:
-            self._join(at)
-            return pair
-        if place == len(scores):
-            self._tops[at], self._lasts[at] = scores[-1], members[-1]
-        if self._tree is not None:
-            _count(self._tree, at, -1)
+        pair = self._scores[at].pop(place), self._members[at].pop(place)
+        self._shrunk(at, place, 1)
         return pair
+
+    def _shrunk(self, at: int, place: int, members: int) -> None:
+        """Keep up what is known of a chunk that has lost so many members at a place."""
+        scores = self._scores[at]
+        if not scores or (len(scores) < CHUNK // 4 and len(self._tops) > 1):
+            self._join(at)
+            return
+        if place == len(scores):
+            self._tops[at], self._lasts[at] = scores[-1], self._members[at][-1]
+        if self._tree is not None:
+            _count(self._tree, at, -members)
 
     def _join(self, at: int) -> None:
         """Put a chunk that has become small together with one beside it."""
