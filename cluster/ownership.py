@@ -267,6 +267,7 @@ class Ownership:
             f"configEpoch collision with node {sender.label}. "
             f"configEpoch set to {myself.config_epoch}",
         )
+        self.speaker.pong_replicas()
 
     def _next_epoch(self) -> None:
         view = self.desk.view

@@ -138,6 +138,11 @@ class Speaker:
                 if node is not self.desk.myself:
                     self.ping(node.link, m.PONG)
 
+    def pong_replicas(self) -> None:
+        """Tell this node's replicas its epoch: voters who know it deny one that names an older."""
+        for node in self.desk.myself.replicas:
+            self.ping(node.link, m.PONG)
+
     def pong_judges(self) -> None:
         """Tell those whose judgement counts, and the replicas that wait for it, whom I suspect."""
         for node in self.desk.view.others():

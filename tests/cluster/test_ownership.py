@@ -1,7 +1,7 @@
 """Slots, epochs and roles: claims that conflict, commands, and replicas that move."""
 
 import pytest
-from core_network import Host, Network
+from core_network import START, Host, Network
 
 from cluster import effects as fx
 from cluster.effects import ClusterError
@@ -275,6 +275,24 @@ def test_two_primaries_with_one_epoch_part():
     smaller, greater = sorted(net.hosts, key=lambda host: host.id)
     assert smaller.core.view.myself.config_epoch == 6
     assert greater.core.view.myself.config_epoch == 5
+
+
+def test_a_primary_that_takes_another_epoch_tells_its_replica_at_once():
+    """One that is told to take over by force would be denied by all who know the new epoch."""
+    net = cluster(shards=3, replicas=1)
+    one, other = sorted(net.hosts[:2], key=lambda host: host.id)
+    replica = next(h for h in net.hosts if h.core.view.myself.primary is h.core.view.nodes[one.id])
+    mine = one.core.view.myself
+    net.run(150 - (net.now - START) % 100)  # between two ticks, in which everybody pings
+    mine.config_epoch = taken = other.core.view.myself.config_epoch
+    slot = other.core.view.myself.slots.bit_length() - 1
+    net.ask(other, fx.DelSlots(((slot, slot),)))  # it says so at once
+    net.run(3 * net.delay)
+    assert mine.config_epoch > taken
+    assert replica.core.view.nodes[one.id].config_epoch == mine.config_epoch
+    net.ask(replica, fx.Failover("FORCE"))
+    net.run(TIMEOUT)
+    assert replica.core.view.myself.is_primary
 
 
 def test_many_fresh_nodes_come_to_different_epochs():
