@@ -63,12 +63,16 @@ class Housekeeper:
             )
             session.drop()
 
-    def check_input(self, session: Session) -> None:
-        """Close a client that has sent too much that could not run yet; say when to look again."""
+    def check_input(self, session: Session, arrived: int) -> None:
+        """Close a client that has sent too much that could not run yet; say when to look again.
+
+        arrived: bytes that have come and that its parser has not been given.
+        """
         if session.from_primary or session.internal or session.imports is not None:
             session.check_input_at = sys.maxsize
             return
-        limit, unrun = self.node.config.client_query_buffer_limit, session.unrun()
+        limit = self.node.config.client_query_buffer_limit
+        unrun = session.unrun() + arrived
         session.check_input_at = session.bytes_in + limit - unrun
         if unrun > limit:
             self.node.observe.input_overflows += 1

@@ -105,14 +105,14 @@ class Session:
     def accept(self, data: bytes) -> list[list[bytes]]:
         """Take bytes from the client; the requests to run now. For drivers that run those of many
         clients together, and then call `reject_input` if `parser.error` is set."""
-        requests = self.parser.feed(data)
         self.bytes_in += len(data)
-        self.commands += len(requests)
-        self.active_ms = self.node.now_ms
         if self.bytes_in > self.check_input_at:
-            self.node.housekeeper.check_input(self)
+            self.node.housekeeper.check_input(self, len(data))
             if self.dropped:
                 return []
+        requests = self.parser.feed(data)
+        self.commands += len(requests)
+        self.active_ms = self.node.now_ms
         if self.waiting is None and not self.requests:
             return requests
         self.requests += requests
@@ -205,6 +205,7 @@ def session_gate(session: Session) -> int:
         or session.asking
         or session.no_touch
         or session.import_source
+        or session.imports is not None
         or session.reply_mode != REPLY_ON
         or REDIRECT in session.capabilities
     )

@@ -148,7 +148,7 @@ def _elements(value: Any) -> list[bytes]:
         return value.members()
     if type(value) is ZSet:
         value.large = True  # a real server needs a skiplist to sort, and clients can see it
-        return [member for _, member in value.by_rank(0, -1)]
+        return value.members_by_rank(0, -1)
     raise WRONG_TYPE
 
 
