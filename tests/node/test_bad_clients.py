@@ -190,7 +190,8 @@ def test_a_limit_of_input_holds_for_clients_that_are_there_already(server):
     with many(server.port, 1) as (sock,):
         sock.sendall(b"*2\r\n$4\r\nECHO\r\n$3000000\r\n" + b"x" * (2 * MB))
         assert server.call("CONFIG", "SET", "client-query-buffer-limit", "1mb") == b"OK"
-        with contextlib.suppress(ConnectionResetError):
+        # The system says so in one of several ways when the other end is closed already.
+        with contextlib.suppress(ConnectionError):
             sock.sendall(b"x")
             assert sock.recv(100) == b""
     assert disconnections(server) == 1
