@@ -17,12 +17,18 @@ KEYS_AND_KEY = ReplyError(
 )
 
 
+_VALUES = {b"COPY": 0, b"REPLACE": 0, b"AUTH": 1, b"AUTH2": 2}
+
+
 def _keys(args: Sequence[bytes]) -> list[int]:
     """The key in its place, or those after KEYS."""
     if not args[3]:
-        for i in range(6, len(args)):
-            if args[i].upper() == b"KEYS":
+        i = 6
+        while i < len(args):
+            word = args[i].upper()
+            if word == b"KEYS":
                 return list(range(i + 1, len(args)))
+            i += 1 + _VALUES.get(word, 0)  # a password may be "KEYS" too
     return [3]
 
 
@@ -73,9 +79,6 @@ def _order(args: list[bytes]) -> tuple[Order, list[bytes]]:
         auth=words.get(b"AUTH2") or words.get(b"AUTH", ()),
     )
     return order, keys
-
-
-_VALUES = {b"COPY": 0, b"REPLACE": 0, b"AUTH": 1, b"AUTH2": 2}
 
 
 def _options(args: list[bytes]) -> tuple[dict[bytes, tuple[bytes, ...]], list[bytes]]:
