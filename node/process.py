@@ -44,6 +44,7 @@ def read_configuration(argv: list[str]) -> Config:
         raise Exit(0, version_line())
     if arguments.asks == "help":
         raise Exit(0, USAGE)
+    path = os.path.abspath(arguments.file) if arguments.file else ""
     config = Config(_enter_directory)
     try:
         stdin = sys.stdin.read() if arguments.stdin else ""
@@ -53,8 +54,7 @@ def read_configuration(argv: list[str]) -> Config:
         raise Exit(1, f"Fatal error, can't open config file '{arguments.file}': {error}") from None
     except ConfigError as error:
         raise Exit(1, str(error)) from None
-    if arguments.file:
-        config.file = os.path.abspath(arguments.file)
+    config.file = path  # from before `dir` was entered
     return config
 
 
