@@ -286,6 +286,9 @@ def run_again(node: "Node", session: Session, args: list[bytes]) -> Any:
         row, value = admit(node, session, args)
         if row is not None:
             value = invoke(node, session, row, args)
+        else:
+            row = node.rows.find(args[0])
+        if row is not None:
             row.calls -= 1  # it was counted when it began to wait
     finally:
         pubsub.current = current
@@ -305,9 +308,15 @@ def execute_all(
     collect: takes each reply; a refusal is a ReplyError.
     """
     dirty = node.keyspace.dirty
+    restricted = node.acl.applies_to(session)
     outer = begin_unit(node)
     try:
         for row, args in commands:
+            if restricted:
+                refusal = node.acl.since_queued(session, row, args)
+                if refusal is not None:
+                    collect(reject(node, session, row, refusal))
+                    continue
             value = invoke(node, session, row, args)
             collect(answer_now(value) if type(value) is Wait else value)
     finally:

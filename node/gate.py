@@ -103,6 +103,9 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
         raise NOT_AUTHENTICATED
     if session.transaction is not None and row.flags & NO_MULTI:
         raise ReplyError(b"ERR Command '%b' not allowed inside a transaction" % row.name)
+    if node.acl.restricts(session.user):
+        session.last_row = row  # which ACL LOG shows
+        node.acl.check(session, row, args)
     if node.gate & ANY and node.scripting.is_busy() and not row.flags & ALLOW_BUSY:
         raise node.scripting.busy_error()
     refusal = node.topology.route(session, row, args)

@@ -5,6 +5,7 @@ import gc
 import os
 import platform
 import resource
+import secrets
 import sys
 from typing import Protocol
 
@@ -39,6 +40,10 @@ class Host(Protocol):
 
     def cpu_time(self) -> CpuTime: ...
 
+    def secret(self, size: int) -> bytes:
+        """Bytes that nobody can guess, so many."""
+        ...
+
 
 class Nowhere:
     """No machine at all: in simulations and tests."""
@@ -56,6 +61,9 @@ class Nowhere:
 
     def cpu_time(self) -> CpuTime:
         return CpuTime()
+
+    def secret(self, size: int) -> bytes:
+        return bytes(size)  # there are none where all can be run again
 
 
 class SystemHost:
@@ -85,3 +93,6 @@ class SystemHost:
     def cpu_time(self) -> CpuTime:
         times = os.times()
         return CpuTime(times.system, times.user, times.children_system, times.children_user)
+
+    def secret(self, size: int) -> bytes:
+        return secrets.token_bytes(size)

@@ -9,6 +9,9 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from node.acl.denials import AUTH
+from node.acl.selector import CHANNEL as OTHER_CHANNEL
+from node.acl.selector import COMMAND, KEY, OTHER_DATABASE
 from node.command import every_row
 from node.config.file import REDIS_VERSION, VALKEY_VERSION
 from node.data.hash import Hash
@@ -273,6 +276,7 @@ def _seconds(milliseconds: int | None) -> int:
 @section("Stats")
 def stats(node: "Node") -> Fields:
     observe, keyspace, pubsub = node.observe, node.keyspace, node.pubsub
+    refused = node.acl.log.counts
     received, sent = node.bytes_moved()
     return (
         ("total_connections_received", observe.connections),
@@ -313,10 +317,12 @@ def stats(node: "Node") -> Fields:
         ("total_error_replies", observe.errors.total),
         ("client_query_buffer_limit_disconnections", observe.input_overflows),
         ("client_output_buffer_limit_disconnections", observe.output_overflows),
-        ("acl_access_denied_auth", observe.failed_logins),
-        ("acl_access_denied_cmd", 0),
-        ("acl_access_denied_key", 0),
-        ("acl_access_denied_channel", 0),
+        ("acl_access_denied_auth", refused[AUTH]),
+        ("acl_access_denied_cmd", refused[COMMAND]),
+        ("acl_access_denied_key", refused[KEY]),
+        ("acl_access_denied_channel", refused[OTHER_CHANNEL]),
+        ("acl_access_denied_tls_cert", 0),
+        ("acl_access_denied_db", refused[OTHER_DATABASE]),
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from node import commands, gate, monitor
+from node.acl.acl import Acl
 from node.background import AtOnce, Background
 from node.blocking import Blocking
 from node.clock import Clock
@@ -101,6 +102,7 @@ class Node:
     housekeeper: Housekeeper = attrs.field(init=False)
     scripting: Scripting = attrs.field(init=False)
     notifications: Notifications = attrs.field(init=False)
+    acl: Acl = attrs.field(init=False)
     eviction: Eviction = attrs.field(init=False)
     expiring: Expiring = attrs.field(init=False)
     rows: FastTable = attrs.field(factory=lambda: FastTable(TABLE))
@@ -124,9 +126,8 @@ class Node:
     _resumed: list[Session] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        config = self.config
         self.keyspace = Keyspace(
-            count=config.cluster_databases if self.topology.clustered else config.databases,
+            count=self.database_count(),
             random=self.random,
             part_of=self.topology.slot_of,
             limits=self._limits(),
@@ -145,6 +146,7 @@ class Node:
         self.shutdown = Shutdown(self)
         self.moving = Moving(self)
         self.slot_stats = SlotStats(self)
+        self.acl = Acl(self)
         self.eviction = Eviction(self)
         self.expiring = Expiring(self)
         self.run_id = f"{self.random.getrandbits(160):040x}"
@@ -174,11 +176,11 @@ class Node:
         on_output: Callable[[Session], None] | None = None,
     ) -> Session:
         """A new client."""
-        protected = bool(self.config.requirepass)
-        parser = RequestParser(not protected, self.config.proto_max_bulk_len)
+        let_in = self.acl.lets_in()
+        parser = RequestParser(let_in, self.config.proto_max_bulk_len)
         session = Session(self, self._next_id, self.keyspace[0], parser, address, local_address)
         session.created_ms = session.active_ms = self.now_ms
-        session.authenticated = not protected
+        session.authenticated = let_in
         session.gate = gate.session_gate(session)
         session.on_output = on_output
         self._next_id += 1
@@ -316,6 +318,11 @@ class Node:
         )
         return min((at_ms for at_ms in times if at_ms is not None), default=None)
 
+    def database_count(self) -> int:
+        """How many databases clients may choose from."""
+        config = self.config
+        return config.cluster_databases if self.topology.clustered else config.databases
+
     def commands_processed(self) -> int:
         """Commands run since start, or since the statistics were reset."""
         return sum(row.calls for row in every_row())
@@ -331,6 +338,7 @@ class Node:
         """CONFIG RESETSTAT."""
         received, sent = self.bytes_moved()
         self.observe.reset()
+        self.acl.log.forget_counts()
         self.observe.bytes_in_of_the_gone -= received
         self.observe.bytes_out_of_the_gone -= sent
         self.keyspace.hits = self.keyspace.misses = self.keyspace.expired = 0

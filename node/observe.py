@@ -75,7 +75,6 @@ class Observe:
     fork_us: int = 0  # microseconds that the last one took
     peak_memory: int = 0
     startup_memory: int = 0
-    failed_logins: int = 0
     input_overflows: int = 0  # clients closed for what they sent, or for what they did not read
     output_overflows: int = 0
 
@@ -90,7 +89,7 @@ class Observe:
         self.errors.reset()
         self.connections = self.connections_rejected = 0
         self.bytes_in_of_the_gone = self.bytes_out_of_the_gone = 0
-        self.failed_logins = self.input_overflows = self.output_overflows = 0
+        self.input_overflows = self.output_overflows = 0
         self.peak_memory = 0
         self.replication_bytes_in = self.replication_bytes_out = 0
         self.slot_bytes_in = self.slot_bytes_out = 0

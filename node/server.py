@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from node import process
+from node.acl.acl import DEFAULT, AclError
 from node.children import Children
 from node.clock import SystemClock
 from node.config import Config, ConfigError
@@ -164,7 +165,7 @@ class Server:
         if len(self.node.sessions) >= config.maxclients:
             return TOO_MANY_CLIENTS
         local = remote.startswith((b"127.", b"[::1]", b"/"))
-        if config.protected_mode and not config.requirepass and not local:
+        if config.protected_mode and self.node.acl.users[DEFAULT].no_password and not local:
             return PROTECTED
         return None
 
@@ -384,6 +385,14 @@ def keep_alive(sock: socket.socket, seconds: int) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
+def begin_users(node: Node) -> None:
+    """Give a node the users that its configuration or ACL file names; raises Exit."""
+    try:
+        node.acl.begin()
+    except AclError as error:
+        raise process.Exit(1, str(error)) from None
+
+
 def lone_server(config: Config) -> Server:
     """A node that is in no cluster."""
     return Server(Node(config, SystemClock(), host=SystemHost()))
@@ -397,6 +406,7 @@ def run_server(argv: list[str], build: Callable[[Config], Server] = lone_server)
             process.become_daemon()
         process.open_log(config)
         server = build(config)
+        begin_users(server.node)
         server.listen()
     except process.Exit as leaving:
         if leaving.text:

@@ -15,6 +15,7 @@ import attrs
 
 from node.command import Row
 from node.data.keyspace import UNWATCHED, Database, Keyspace
+from node.data.number import as_integer
 
 if TYPE_CHECKING:
     from node.session import Session
@@ -26,10 +27,12 @@ Place = tuple[int, bytes]  # number of a database, key
 class Transaction:
     """What a client has queued since MULTI.
 
-    flags: those that any of its commands has; common_flags: those that all have. EXEC answers for
-    both. spoiled: a command was refused, so EXEC will be.
+    database: which the next command will find chosen. flags: those that any of its commands has;
+    common_flags: those that all have. EXEC answers for both. spoiled: a command was refused, so
+    EXEC will be.
     """
 
+    database: int
     commands: list[tuple[Row, list[bytes]]] = attrs.field(factory=list)
     flags: int = 0
     common_flags: int = -1
@@ -40,6 +43,9 @@ class Transaction:
         self.commands.append((row, args))
         self.flags |= flags
         self.common_flags &= flags
+        if row.name == b"select":
+            number = as_integer(args[1])
+            self.database = self.database if number is None else number
 
     def size(self) -> int:
         """Bytes held."""

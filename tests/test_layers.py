@@ -20,9 +20,10 @@ ROWS = {
     "node.config node.config.* "
     "node.persistence node.persistence.rdb node.persistence.rdb.* node.persistence.log "
     "node.persistence.aof node.persistence.aof.manifest node.persistence.aof.reader",
-    3: "node.command node.session node.acl node.pubsub node.blocking node.tracking "
+    3: "node.command node.session node.pubsub node.blocking node.tracking "
     "node.transaction node.topology",
-    4: "node.pause node.gate node.execute node.observe node.info node.housekeeper "
+    4: "node.acl node.acl.* node.client_line "
+    "node.pause node.gate node.execute node.observe node.info node.housekeeper "
     "node.notifications node.monitor node.shutdown node.moving node.eviction "
     "node.slot_stats",
     5: "node.commands node.commands.* node.scripting node.scripting.*",
@@ -62,7 +63,7 @@ IMPURE_CALLS = {
 # The two that wrap the world: everything else is handed one of these, or its virtual twin.
 ALLOWED = {
     "node.clock": {"time"},
-    "node.host": {"open"},
+    "node.host": {"open", "secrets"},
     "node.disk": {"tempfile", "shutil", *IMPURE_CALLS},
 }
 

@@ -1,6 +1,7 @@
 """The commands, a file per group; importing this package fills node.command.TABLE."""
 
 from node.commands import (
+    acl,
     bitmap,
     client,
     command,
@@ -37,6 +38,7 @@ from node.commands import (
 )
 
 __all__ = [
+    "acl",
     "bitmap",
     "client",
     "command",

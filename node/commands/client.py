@@ -1,8 +1,9 @@
 """CLIENT and its subcommands."""
 
+from node.client_line import CAPABILITIES, describe
 from node.command import ADMIN, ALLOW_BUSY, LOADING, NO_MULTI, NOSCRIPT, STALE, command
 from node.commands.arguments import integer
-from node.commands.client_filter import CAPABILITIES, describe, selected
+from node.commands.client_filter import selected
 from node.commands.connection import client_name
 from node.commands.help import help_text
 from node.pause import BY_CLIENT

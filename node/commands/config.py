@@ -6,6 +6,7 @@ from node.command import ADMIN, LOADING, NOSCRIPT, STALE, command
 from node.commands.help import help_text
 from node.config import ConfigError
 from node.config.rewriting import rewritten
+from node.config.values import decoded, encoded
 from node.disk import replace
 from node.replies import OK, SYNTAX, ReplyError
 from node.session import Session
@@ -86,8 +87,9 @@ def config_rewrite(session: Session, args: list[bytes]):
     if not path:
         raise NO_FILE
     try:
-        old = node.disk.read(path).decode("utf-8", "surrogateescape")
-        replace(node.disk, path, rewritten(old, node.config).encode("utf-8", "surrogateescape"))
+        old = decoded(node.disk.read(path))
+        new = rewritten(old, node.config, list(map(decoded, node.acl.config_lines())))
+        replace(node.disk, path, encoded(new))
     except OSError as error:
         _log.warning("CONFIG REWRITE failed: %s", error.strerror)
         raise ReplyError(f"ERR Rewriting config file: {error.strerror}".encode()) from None

@@ -1,8 +1,7 @@
 """PING ECHO HELLO AUTH QUIT RESET SELECT."""
 
-import hmac
-
 from node import gate, monitor
+from node.acl.acl import DEFAULT
 from node.command import ALLOW_BUSY, FAST, LOADING, NO_AUTH, NOSCRIPT, STALE, command
 from node.commands.arguments import integer, integer32
 from node.commands.transactions import end_transaction
@@ -77,7 +76,7 @@ def hello(session: Session, args: list[bytes]):
             raise NO_SUCH_PROTOCOL
     credentials, name = _hello_options(args)
     if credentials is not None:
-        authenticate(session, *credentials)
+        authenticate(session, *credentials, args[0])
     if not session.authenticated:
         raise HELLO_FIRST
     if name is not None:
@@ -141,24 +140,18 @@ def auth(session: Session, args: list[bytes]):
     if len(args) > 3:
         raise SYNTAX
     if len(args) == 2:
-        if not session.node.config.requirepass:
+        if session.node.acl.users[DEFAULT].no_password:
             raise NO_PASSWORD_SET
-        authenticate(session, b"default", args[1])
+        authenticate(session, DEFAULT, args[1], args[0])
     else:
-        authenticate(session, args[1], args[2])
+        authenticate(session, args[1], args[2], args[0])
     return OK
 
 
-def authenticate(session: Session, user: bytes, password: bytes) -> None:
-    """Let the client in; raises WRONG_PASSWORD. Without `requirepass` any password will do."""
-    wanted = session.node.config.requirepass
-    if user != b"default" or (wanted and not hmac.compare_digest(wanted, password)):
-        session.node.observe.failed_logins += 1
+def authenticate(session: Session, user: bytes, password: bytes, word: bytes) -> None:
+    """Let the client in as a user, who said so by the command `word`; raises WRONG_PASSWORD."""
+    if not session.node.acl.authenticate(session, user, password, word):
         raise WRONG_PASSWORD
-    session.user = user
-    session.authenticated = True
-    session.parser.trusted = True
-    session.gate = gate.session_gate(session)
 
 
 @command(
@@ -193,11 +186,11 @@ def reset(session: Session, args: list[bytes]):
     session.protocol = 2
     session.kind = NORMAL
     session.name = b""
-    session.user = b"default"
+    session.user = DEFAULT
     session.reply_mode = REPLY_ON
     session.asking = session.reads_replica = session.no_evict = session.no_touch = False
     session.import_source = False
-    session.authenticated = session.parser.trusted = not node.config.requirepass
+    session.authenticated = session.parser.trusted = node.acl.lets_in()
     session.gate = gate.session_gate(session)
     return Status(b"RESET")
 
@@ -213,8 +206,7 @@ def select(session: Session, args: list[bytes]):
     """Changes the database that the connection works on."""
     node = session.node
     index = integer32(args[1])
-    count = node.config.cluster_databases if node.topology.clustered else node.config.databases
-    if not 0 <= index < count:
+    if not 0 <= index < node.database_count():
         raise NO_SUCH_DATABASE
     session.db = node.keyspace[index]
     return OK

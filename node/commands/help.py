@@ -9,6 +9,19 @@ from node.session import Session
 
 # As a real server shows them, which is not how COMMAND DOCS does.
 USAGES = {
+    b"ACL": """\
+CAT [<category>]
+DELUSER <username> [<username> ...]
+DRYRUN <username> <command> [<arg> ...]
+GETUSER <username>
+GENPASS [<bits>]
+LIST
+LOAD
+LOG [<count> | RESET]
+SAVE
+SETUSER <username> <rule> [<rule> ...]
+USERS
+WHOAMI""",
     b"CLIENT": """\
 CACHING (YES|NO)
 CAPA <option> [options...]

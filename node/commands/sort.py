@@ -17,6 +17,7 @@ from node.replies import SYNTAX, WRONG_TYPE, ReplyError
 from node.session import Session
 
 _NOT_DOUBLE = ReplyError(b"ERR One or more scores can't be converted into double")
+_NO_PERMISSION = b"ERR %b option of SORT denied due to insufficient ACL permissions."
 _DENIED = (
     b"ERR %b option of SORT denied in Cluster mode when keys formed by the pattern may be in "
     b"different slots."
@@ -111,6 +112,8 @@ def _parse(session: Session, args: list[bytes], may_store: bool) -> _Request:
             i += 1
         elif word in (b"BY", b"GET") and left:
             pattern = _pattern(session, args[1], word, args[i + 1])
+            if word == b"GET" or pattern.is_open():
+                _may_read(session, args, word)
             if word == b"BY":
                 request.by = pattern
             else:
@@ -129,6 +132,14 @@ def _pattern(session: Session, key: bytes, word: bytes, text: bytes) -> _Pattern
     if topology.clustered and pattern.is_open() and not _is_fixed(text, topology, key):
         raise ReplyError(_DENIED % word)
     return pattern
+
+
+def _may_read(session: Session, args: list[bytes], word: bytes) -> None:
+    """Raises ReplyError where the client's user may not read whatever a pattern leads to."""
+    row = session.node.rows.find(args[0])
+    assert row is not None
+    if not session.node.acl.may_read_all(session, row, args):
+        raise ReplyError(_NO_PERMISSION % word)
 
 
 def _is_fixed(pattern: bytes, topology: Any, key: bytes) -> bool:

@@ -9,6 +9,7 @@ from node.config.values import ConfigError, Directive, decoded, encoded
 from node.data.pattern import compiled
 
 DEEPEST_INCLUDE = 50
+_DUPLICATE_USER = "Duplicate user found. A user can only be defined once in config files"
 LOADING = "Redis is loading the dataset in memory"
 
 Hook = Callable[["Config"], None]
@@ -31,6 +32,7 @@ class Config(Directives):
     def __init__(self, enter_dir: Callable[[str], str] | None = None) -> None:
         for attribute, directive in BY_ATTRIBUTE.items():
             setattr(self, attribute, directive.default)
+        self.users: dict[bytes, list[bytes]] = {}  # what `user` lines say: rules by name
         self.file = ""  # the configuration file's absolute path, where there is one
         self._hooks: dict[str, list[Hook]] = {}
         self._line_handlers: dict[str, Callable[[list[str]], None]] = {}
@@ -48,7 +50,7 @@ class Config(Directives):
         self._hooks.setdefault(BY_NAME[name].name, []).append(hook)
 
     def on_line(self, name: str, handler: Callable[[list[str]], None]) -> None:
-        """Give the words after `name` in a file (`user`, `rename-command`) to `handler`.
+        """Give the words after `name` in a file, such as `rename-command`, to `handler`.
 
         It raises ConfigError for words that are no good. Without a handler the line is refused.
         """
@@ -218,6 +220,12 @@ class Config(Directives):
         self._read(directive, words, directive in self._said)
         self._said.add(directive)
 
+    def _take_user(self, name: bytes, *rules: bytes) -> None:
+        """A user and its rules, which are looked at when the node begins."""
+        if name in self.users:
+            raise ConfigError(f"Error in user declaration '{decoded(name)}': {_DUPLICATE_USER}")
+        self.users[name] = list(rules)
+
     def _take_other(self, name: str, arguments: list[str]) -> None:
         """A line that is no directive of the table."""
         if name in FORGOTTEN and len(arguments) == 1:
@@ -229,6 +237,9 @@ class Config(Directives):
             raise ConfigError(f"Module config specified {wanted}")
         if not _well_formed(name, len(arguments)):
             raise ConfigError("Bad directive or wrong number of arguments")
+        if name == "user":
+            self._take_user(*map(encoded, arguments))
+            return
         if name not in self._line_handlers:
             raise ConfigError(f"this server does not implement '{name}'")
         self._line_handlers[name](arguments)

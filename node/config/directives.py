@@ -232,9 +232,9 @@ class Directives:
 
     # Security
     requirepass = Secret()
-    aclfile = Text(unset=_EMPTY_IS_A_VALUE, fixed=True, built=False)
+    aclfile = Text(unset=_EMPTY_IS_A_VALUE, fixed=True)
     acllog_max_len = Integer(128, 0)
-    acl_pubsub_default = Choice("resetchannels", "allchannels resetchannels", built=False)
+    acl_pubsub_default = Choice("resetchannels", "allchannels resetchannels")
 
     # Memory
     maxmemory = Memory(0, 0, UINT64)

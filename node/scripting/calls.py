@@ -11,6 +11,7 @@ from functools import wraps
 from math import copysign, isnan
 from typing import TYPE_CHECKING, Any
 
+from node.acl.denials import SCRIPT
 from node.command import (
     ANY,
     CONTAINER,
@@ -110,6 +111,7 @@ class Calls:
         self.failure: bytes | None = None  # of the call that failed last
         self.converter: Converter
         self._gate = 0
+        self._restricted = False
         self._clustered = node.topology.clustered
 
     def host(self) -> dict[bytes, Any]:
@@ -135,6 +137,9 @@ class Calls:
         session.user = client.user
         session.reads_replica = client.reads_replica
         self._gate = NOSCRIPT | CONTAINER | self.node.gate & (WRITE | ANY)
+        self._restricted = self.node.acl.applies_to(client)
+        if self._restricted:
+            self._gate |= ANY
         if run.read_only:
             self._gate |= WRITE | MAY_REPLICATE
         if self.node.eviction.is_full and (run.flags & COMPATIBLE or not run.flags & ALLOW_OOM):
@@ -219,6 +224,8 @@ class Calls:
             raise _NOT_ALLOWED
         if node.is_stale() and not row.flags & STALE:
             raise _STALE
+        if self._restricted:
+            self._check_user(row, args)
         if run.read_only and row.flags & (WRITE | MAY_REPLICATE):
             raise _READ_ONLY
         if row.flags & WRITE:
@@ -227,6 +234,15 @@ class Calls:
             raise OUT_OF_MEMORY
         if node.topology.clustered:
             self._is_here(row, args)
+
+    def _check_user(self, row: Row, args: list[bytes]) -> None:
+        """Whether the client's user may run this."""
+        acl, session, run = self.node.acl, self.session, self.run
+        assert isinstance(run, Run)
+        refusal = acl.refusal(session, row, args)
+        if refusal is not None:
+            text = acl.refused(session, refusal, row, args, SCRIPT, run.session)
+            raise ReplyError(b"ERR ACL failure in script: " + text)
 
     def _may_write(self) -> None:
         node = self.node
@@ -268,10 +284,10 @@ class Calls:
         """redis.acl_check_cmd: whether the client's user may run this."""
         args = _words(given)
         try:
-            find_row(self.node.rows, args)
+            row = find_row(self.node.rows, args)
         except ReplyError:
             raise _NO_SUCH_COMMAND from None
-        return True
+        return not self._restricted or self.node.acl.refusal(self.session, row, args) is None
 
     # --- the rest --------------------------------------------------------------------------------
 

@@ -46,9 +46,12 @@ class Oracle:
         return [self.next() for _ in commands]
 
     def next(self) -> Any:
-        """What comes next."""
+        """What comes next; raises ConnectionError."""
         while (reply := self.reader.gets()) is False:
-            self.reader.feed(self.sock.recv(1 << 20))
+            data = self.sock.recv(1 << 20)
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            self.reader.feed(data)
         return reply
 
     def one(self, *command: Arg) -> Any:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cluster.processes import find_program
 from node.config import Config
 from node.config.rewriting import SIGNATURE, rewritten
 from node.config.values import encoded, in_units
@@ -66,7 +67,7 @@ def test_a_file_is_rewritten_as_by_a_real_server(
         config.set([(encoded(name), encoded(value))])
     assert oracle.one("CONFIG", "REWRITE") == b"OK"
     real = ordered(path.read_text(), {"user"})
-    assert ordered(rewritten(FILES[file], config), {"user"}) == real
+    assert ordered(rewritten(FILES[file], config, []), {"user"}) == real
 
 
 def test_what_was_written_is_read_back():
@@ -74,35 +75,37 @@ def test_what_was_written_is_read_back():
     config.load('requirepass \'a "\\xff\'\nmasterauth "\\xff\\n"\nbind 127.0.0.1 -::1\n')
     config.set([(b"maxmemory-samples", b"7"), (b"repl-backlog-size", b"1234567")])
     again = Config()
-    again.load(rewritten("", config))
+    again.load(rewritten("", config, []))
     assert again.get(b"*") == config.get(b"*")
 
 
 def test_rewriting_again_changes_no_line():
     config = Config()
     config.load(FILES["doubled"])
-    once = rewritten(FILES["doubled"], config)
-    twice = rewritten(once, config)
+    once = rewritten(FILES["doubled"], config, [])
+    twice = rewritten(once, config, [])
     assert twice.rstrip("\n") == once.rstrip("\n")
-    assert rewritten(twice, config) == twice
+    assert rewritten(twice, config, []) == twice
 
 
 def test_a_replica_in_a_cluster_has_no_replicaof():
     config = Config()
     config.replicaof = ("127.0.0.1", 7000)
-    assert "replicaof 127.0.0.1 7000\n" in rewritten("", config)
+    assert "replicaof 127.0.0.1 7000\n" in rewritten("", config, [])
     config.cluster_enabled = True
-    assert "replicaof" not in rewritten("replicaof old 1\n", config)
+    assert "replicaof" not in rewritten("replicaof old 1\n", config, [])
 
 
 def test_a_line_nobody_reads_is_kept_as_a_comment():
-    assert rewritten("nosuch 1\nport '1\n", Config()).startswith("# ??? nosuch 1\n# ??? port '1\n")
+    assert rewritten("nosuch 1\nport '1\n", Config(), []).startswith(
+        "# ??? nosuch 1\n# ??? port '1\n"
+    )
 
 
 def test_the_names_both_redis_and_valkey_know_are_written():
     config = Config()
     config.load("primaryauth x\ncommandlog-execution-slower-than 5\n")
-    text = rewritten("primaryauth x\n", config)
+    text = rewritten("primaryauth x\n", config, [])
     assert 'masterauth "x"\n' in text
     assert "slowlog-log-slower-than 5\n" in text
 
@@ -112,3 +115,15 @@ def test_the_names_both_redis_and_valkey_know_are_written():
 )
 def test_sizes_are_written_in_units(count, text):
     assert in_units(count) == text
+
+
+def test_the_file_is_found_where_the_server_was_started(start_server, tmp_path):
+    """Its name on the command line is relative to there, not to `dir`."""
+    file = tmp_path / "here" / "node.conf"
+    file.parent.mkdir()
+    file.write_text("hz 7\n")
+    program = find_program("slotfleet-server")
+    server = start_server([program, "node.conf"], "--dir", str(tmp_path), name="here")
+    assert server.call("CONFIG", "SET", "hz", "9") == b"OK"
+    assert server.call("CONFIG", "REWRITE") == b"OK"
+    assert "hz 9\n" in file.read_text()
