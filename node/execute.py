@@ -308,11 +308,10 @@ def execute_all(
     collect: takes each reply; a refusal is a ReplyError.
     """
     dirty = node.keyspace.dirty
-    restricted = node.acl.applies_to(session)
     outer = begin_unit(node)
     try:
         for row, args in commands:
-            if restricted:
+            if node.acl.applies_to(session):
                 refusal = node.acl.since_queued(session, row, args)
                 if refusal is not None:
                     collect(reject(node, session, row, refusal))

@@ -103,7 +103,7 @@ def admit(node: "Node", session: Session, row: Row, args: list[bytes]) -> Any | 
         raise NOT_AUTHENTICATED
     if session.transaction is not None and row.flags & NO_MULTI:
         raise ReplyError(b"ERR Command '%b' not allowed inside a transaction" % row.name)
-    if node.acl.restricts(session.user):
+    if session.user not in node.acl.unrestricted:
         session.last_row = row  # which ACL LOG shows
         node.acl.check(session, row, args)
     if node.gate & ANY and node.scripting.is_busy() and not row.flags & ALLOW_BUSY:

@@ -208,7 +208,7 @@ def session_gate(session: Session) -> int:
         or session.imports is not None
         or session.reply_mode != REPLY_ON
         or REDIRECT in session.capabilities
-        or session.node.acl.restricts(session.user)
+        or session.user not in session.node.acl.unrestricted
     )
     if special or (session.transaction is not None and session.tracked is not None):
         return ANY

@@ -88,10 +88,14 @@ def in_short(user: bytes, refusal: Refusal, row: Row, args: Sequence[bytes]) -> 
 
 @attrs.define(eq=False)
 class Acl:
-    """The users, by name, and what was refused to them."""
+    """The users, by name, and what was refused to them.
+
+    unrestricted: names of those that may do everything.
+    """
 
     node: "Node"
     users: dict[bytes, User] = attrs.field(factory=dict)
+    unrestricted: frozenset[bytes] = frozenset((DEFAULT,))
     log: Denials = attrs.field(factory=Denials)
 
     def __attrs_post_init__(self) -> None:
@@ -108,14 +112,10 @@ class Acl:
         user = self.users[DEFAULT]
         return user.enabled and user.no_password
 
-    def restricts(self, name: bytes) -> bool:
-        """Whether there is anything that this user may not do."""
-        user = self.users.get(name)
-        return user is None or not user.is_unrestricted()
-
     def applies_to(self, session: "Session") -> bool:
         """Whether a client may be refused anything."""
-        return not (session.internal or session.from_primary) and self.restricts(session.user)
+        free = session.user in self.unrestricted or session.internal or session.from_primary
+        return not free
 
     def refusal(
         self, session: "Session", row: Row, args: Sequence[bytes], database: int | None = None
@@ -217,6 +217,9 @@ class Acl:
     def _replace(self, users: dict[bytes, User], changed: Sequence[bytes]) -> None:
         """Put other users in place; who may no longer be here, or hear what it hears, goes."""
         self.users = dict(sorted(users.items()))
+        self.unrestricted = frozenset(
+            name for name, user in users.items() if user.is_unrestricted()
+        )
         names = frozenset(changed)
         for session in list(self.node.sessions.values()):
             if session.user not in names:

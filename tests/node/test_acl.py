@@ -317,6 +317,8 @@ def test_exec_asks_again(two):
     assert len(replies) == 6 and all("NOPERM" in str(reply) for reply in replies)
     two.say("root", "ACL SETUSER eve +@all -exec")
     two.all("eve", "MULTI\nGET q\nEXEC\nGET q")
+    two.say("root", "ACL SETUSER ada on nopass +get ~a")
+    two.all("switch", "MULTI\nSET q 1\nAUTH ada x\nSET q 2\nGET q\nGET a\nEXEC\nGET q")
     two.say("root", "ACL SETUSER eve +@all -multi")
     two.all("eve", "MULTI\nGET q\nEXEC")
     two.say("root", "ACL LOG 20")
