@@ -236,11 +236,13 @@ class Migrations:
         return 0 if export is None else export.queued
 
     def cancel_exports(self) -> bool:
-        """End all that give slots away; False if there is none."""
+        """End all that give slots away, but for those whose target may have taken them already;
+        False if there is none."""
         if not self.jobs.unfinished(EXPORT):
             return False
         for job in self.jobs.under_way(EXPORT):
-            self.finish(job, jobs.CANCELLED)
+            if job.state != jobs.GRANTED:
+                self.finish(job, jobs.CANCELLED)
         return True
 
     def fail(self, job: Job, message: str, why: str = "") -> None:

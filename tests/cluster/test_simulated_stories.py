@@ -391,6 +391,17 @@ def test_a_target_that_stopped_takes_no_slots_that_it_was_granted_long_ago():
     assert world["p1"].node.keyspace[0].get(b"{06S}") == b"new"
 
 
+def test_a_move_of_which_the_target_may_be_the_owner_already_is_not_cancelled():
+    """Else writes would go on here that its claim then takes away."""
+    world = made_world()
+    job = give_range(world, "p1", "p2")
+    world.run(until=lambda: job.state == "failover-granted")
+    assert world.ask("p1", "CLUSTER", "CANCELSLOTMIGRATIONS") == b"OK"
+    world.run(until=lambda: job.is_over)
+    assert job.state == "success" and world.view("p2").myself.slots & 1
+    finish(world)
+
+
 def test_a_replica_that_gets_all_data_amid_a_move_of_a_range_hides_what_is_coming():
     world = made_world()
     world.ask("p1", "SET", "{06S}", "one")  # slot 0
