@@ -60,7 +60,11 @@ class Cluster:
 
     def owners(self) -> list[int]:
         """The port of each slot's owner, once all nodes agree and none is on the move."""
-        wait_until(self._agree, "all nodes agree")
+        try:
+            wait_until(self._agree, "all nodes agree")
+        except TimeoutError as error:
+            seen = [f"{port}:\n{self._view(port)}" for port in self.connections]
+            raise TimeoutError("\n".join([str(error), *seen])) from None
         owner = [0] * SLOTS
         for node in self.nodes(self.primaries[0]):
             for word in node.slots.split():
@@ -69,6 +73,11 @@ class Cluster:
                     int(last or first) - int(first) + 1
                 )
         return owner
+
+    def _view(self, port: int) -> str:
+        """What a node says of the cluster, for whoever reads why they did not agree."""
+        nodes = self.ask(port, "CLUSTER", "NODES").decode()
+        return f"{nodes}{self.ask(port, 'CLUSTER', 'GETSLOTMIGRATIONS')}"
 
     def _agree(self) -> bool:
         seen = [
