@@ -33,6 +33,7 @@ class Blocking:
     sessions: dict[int, Session] = attrs.field(factory=dict)
     ready: dict[Place, None] = attrs.field(factory=dict)
     _by_key: dict[Place, dict[int, Session]] = attrs.field(factory=dict)
+    _held: dict[Place, None] = attrs.field(factory=dict)  # ready, but nobody could be served
     _commands: dict[int, list[bytes]] = attrs.field(factory=dict)
     _pollers: dict[int, Session] = attrs.field(factory=dict)
     _deadlines: list[tuple[int, int, Session, Wait]] = attrs.field(factory=list)
@@ -98,11 +99,16 @@ class Blocking:
             value = self.node.run_again(session, self._commands[session.id])
             if type(value) is not Wait:
                 self.answer(session, value)
+            elif value.held_command:
+                self._held[place] = None
 
     # --- anything else ----------------------------------------------------------------------------
 
     def poll(self) -> None:
-        """Offsets or acknowledgements have moved: ask those who wait for no key."""
+        """Offsets or acknowledgements have moved, or what held commands back may be over: ask
+        those who wait for no key, and let those look again who could not be served."""
+        self.ready.update(self._held)
+        self._held.clear()
         for session in list(self._pollers.values()):
             wait = session.waiting
             if wait is not None and wait.poll is not None:

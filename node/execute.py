@@ -286,7 +286,7 @@ def run_again(node: "Node", session: Session, args: list[bytes]) -> Any:
         row, value = admit(node, session, args)
         if row is not None:
             value = invoke(node, session, row, args)
-        else:
+        elif type(value) is ReplyError:
             row = node.rows.find(args[0])
         if row is not None:
             row.calls -= 1  # it was counted when it began to wait
