@@ -18,11 +18,11 @@ Rows 1 to 7 decide and never do: no sockets, no clock, no files, no randomness o
  3  command       usage lines, rows, the command table
     session       one client: bytes in, bytes out
     blocking pubsub transaction        what clients wait for, subscribe to, queue
+    acl/          users, and what they may do
+    client_line   a client as CLIENT LIST describes it
     tracking      who holds copies of which keys, and is told when they change
     topology      the seam: where a command belongs
- 4  acl/          users, and what they may do
-    client_line   a client as CLIENT LIST describes it
-    gate          why a command may not run now
+ 4  gate          why a command may not run now
     execute       run commands; finish: log, wake, notify
     pause observe
     shutdown      the end, in order: replicas catch up, the file is written

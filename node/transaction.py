@@ -15,7 +15,6 @@ import attrs
 
 from node.command import Row
 from node.data.keyspace import UNWATCHED, Database, Keyspace
-from node.data.number import as_integer
 
 if TYPE_CHECKING:
     from node.session import Session
@@ -27,25 +26,22 @@ Place = tuple[int, bytes]  # number of a database, key
 class Transaction:
     """What a client has queued since MULTI.
 
-    database: which the next command will find chosen. flags: those that any of its commands has;
-    common_flags: those that all have. EXEC answers for both. spoiled: a command was refused, so
-    EXEC will be.
+    flags: those that any of its commands has; common_flags: those that all have. EXEC answers for
+    both. spoiled: a command was refused, so EXEC will be. database: which the next command will
+    find chosen, where a SELECT was queued and the client's user may not do everything.
     """
 
-    database: int
     commands: list[tuple[Row, list[bytes]]] = attrs.field(factory=list)
     flags: int = 0
     common_flags: int = -1
     spoiled: bool = False
+    database: int | None = None
 
     def queue(self, row: Row, args: list[bytes], flags: int) -> None:
         """Keep a command for EXEC; flags: what it counts as."""
         self.commands.append((row, args))
         self.flags |= flags
         self.common_flags &= flags
-        if row.name == b"select":
-            number = as_integer(args[1])
-            self.database = self.database if number is None else number
 
     def size(self) -> int:
         """Bytes held."""

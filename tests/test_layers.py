@@ -20,10 +20,9 @@ ROWS = {
     "node.config node.config.* "
     "node.persistence node.persistence.rdb node.persistence.rdb.* node.persistence.log "
     "node.persistence.aof node.persistence.aof.manifest node.persistence.aof.reader",
-    3: "node.command node.session node.pubsub node.blocking node.tracking "
-    "node.transaction node.topology",
-    4: "node.acl node.acl.* node.client_line "
-    "node.pause node.gate node.execute node.observe node.info node.housekeeper "
+    3: "node.command node.session node.acl node.acl.* node.client_line node.pubsub "
+    "node.blocking node.tracking node.transaction node.topology",
+    4: "node.pause node.gate node.execute node.observe node.info node.housekeeper "
     "node.notifications node.monitor node.shutdown node.moving node.eviction "
     "node.slot_stats",
     5: "node.commands node.commands.* node.scripting node.scripting.*",

@@ -1,6 +1,6 @@
 """All users of a node, and what clients may do as one of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -10,6 +10,7 @@ from node.acl.file import BadFile, read_users, written
 from node.acl.selector import CHANNEL, COMMAND, KEY, OTHER_DATABASE, BadRule, Refusal, has_spaces
 from node.acl.user import Unmatched, User, merged
 from node.command import Row
+from node.data.number import as_integer
 from node.disk import replace
 from node.pubsub import PATTERN
 from node.replies import ReplyError
@@ -26,10 +27,6 @@ NO_FILE = ReplyError(
     b"ERR This instance is not configured to use an ACL file. You may want to specify users via "
     b"the ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a configuration "
     b"file set) in order to store users in the configuration."
-)
-NOT_SAVED = ReplyError(
-    b"ERR There was an error trying to save the ACLs. Please check the server logs for more "
-    b"information"
 )
 _BOTH_WAYS = (
     "Configuring the server with users defined in its configuration file and at the same time an "
@@ -147,6 +144,9 @@ class Acl:
         if refusal is not None:
             context = TOPLEVEL if transaction is None else MULTI
             raise ReplyError(b"NOPERM " + self.refused(session, refusal, row, args, context))
+        if transaction is not None and row.name == b"select":
+            number = as_integer(args[1])
+            transaction.database = transaction.database if number is None else number
 
     def since_queued(
         self, session: "Session", row: Row, args: Sequence[bytes]
@@ -211,10 +211,10 @@ class Acl:
         """Take users away, and end their connections; how many there were."""
         gone = {name for name in names if name in self.users}
         kept = {name: user for name, user in self.users.items() if name not in gone}
-        self._replace(kept, list(gone))
+        self._replace(kept, gone)
         return len(gone)
 
-    def _replace(self, users: dict[bytes, User], changed: Sequence[bytes]) -> None:
+    def _replace(self, users: dict[bytes, User], changed: Iterable[bytes]) -> None:
         """Put other users in place; who may no longer be here, or hear what it hears, goes."""
         self.users = dict(sorted(users.items()))
         self.unrestricted = frozenset(

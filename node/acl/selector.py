@@ -42,7 +42,8 @@ NO_DEEPER = b"Allowing first-arg of a subcommand is not supported"
 NO_SUCH_DATABASE = b"The provided database ID is out of range"
 
 _INT_MAX = (1 << 31) - 1
-_NUMBER = re.compile(rb"[ \t\n\v\f\r]*([+-]?\d+)")
+_SPACE = re.compile(rb"[\0\s]")
+_NUMBER = re.compile(rb"\s*([+-]?\d+)")
 _KEY_RULE = re.compile(rb"%([rRwW]+)(?:~(.*))?", re.DOTALL)
 _LETTERS = {ord("r"): READ, ord("w"): WRITES}
 
@@ -323,9 +324,7 @@ class Selector:
 
 def has_spaces(word: bytes) -> bool:
     """Whether a word could not stand in a line of rules."""
-    return b"\0" in word or any(
-        space in word for space in (b" ", b"\t", b"\n", b"\v", b"\f", b"\r")
-    )
+    return _SPACE.search(word) is not None
 
 
 # Of commands that use channels, which arguments these are.

@@ -3,9 +3,9 @@
 import logging
 from typing import Any
 
-from node.acl.acl import DEFAULT, NOT_SAVED, in_full
+from node.acl.acl import DEFAULT, in_full
 from node.acl.denials import REASONS, Entry
-from node.acl.selector import CATEGORIES, Selector, commands_of
+from node.acl.selector import CATEGORIES, Selector, commands_of, has_spaces
 from node.command import ADMIN, LOADING, NOSCRIPT, STALE, command, find_row
 from node.commands.arguments import integer
 from node.commands.help import help_text
@@ -18,6 +18,10 @@ _ALL_NODES = (b"request_policy:all_nodes", b"response_policy:all_succeeded")
 
 BAD_USER_NAME = ReplyError(b"ERR Usernames can't contain spaces or null characters")
 DEFAULT_STAYS = ReplyError(b"ERR The 'default' user cannot be removed")
+NOT_SAVED = ReplyError(
+    b"ERR There was an error trying to save the ACLs. Please check the server logs for more "
+    b"information"
+)
 BAD_BITS = ReplyError(
     b"ERR ACL GENPASS argument must be the number of bits for the output password, a positive "
     b"number up to 4096"
@@ -241,7 +245,7 @@ def acl_save(session: Session, args: list[bytes]):
 )
 def acl_setuser(session: Session, args: list[bytes]):
     """Makes a user, or changes one, by rules of which all or none take effect."""
-    if b" " in args[2] or b"\0" in args[2]:
+    if has_spaces(args[2]):
         raise BAD_USER_NAME
     session.node.acl.set_user(args[2], args[3:])
     return OK

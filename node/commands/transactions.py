@@ -36,7 +36,7 @@ EXEC_ABORT = ReplyError(b"EXECABORT Transaction discarded because of previous er
 )
 def multi(session: Session, args: list[bytes]):
     """Begins a transaction: what follows is queued until EXEC."""
-    session.transaction = Transaction(session.db.index)
+    session.transaction = Transaction()
     session.gate = gate.session_gate(session)
     return OK
 

@@ -206,6 +206,7 @@ def test_acl_answers_as_a_real_server_does(two):
         "root",
         """
         ACL SETUSER "a b"
+        ACL SETUSER "a\\tb"
         ACL SETUSER alice on >x ~* &* +@all
         ACL SETUSER
         ACL USERS
