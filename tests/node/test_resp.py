@@ -39,6 +39,27 @@ def test_every_way_to_cut_gives_the_same_requests(sent, places):
         assert parser.error is None and parser.buffered() == 0
 
 
+# What hiredis, a parser of replies, knows and Redis does not take for a request.
+FRAGMENTS = [
+    *(b"*1\r\n", b"*2\r\n", b"$4\r\nPING\r\n", b"*1\r\n$4\r\nPING\r\n", b"$0\r\n\r\n", b"*0\r\n"),
+    *(b"$-1\r\n", b"*-1\r\n", b":0\r\n", b":1\r\n", b"+\r\n", b"+a\r\n", b"-\r\n", b"-a b\r\n"),
+    *(b"%1\r\n", b"%0\r\n", b"~1\r\n", b"~0\r\n", b">1\r\n", b">0\r\n", b"|1\r\n", b"|0\r\n"),
+    *(b"=4\r\ntxt:\r\n", b"=8\r\ntxt:PING\r\n", b"(0\r\n", b"(12\r\n", b",1.5\r\n", b",inf\r\n"),
+    *(b"#t\r\n", b"#f\r\n", b"_\r\n", b"!3\r\nabc\r\n", b"*123456\r\n", b"*01\r\n", b"*\r\n", b"\r\n"),
+]
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=8), st.booleans())
+def test_what_hiredis_takes_for_more_than_a_request_is_left_to_the_strict_parser(parts, begin):
+    data = b"*1\r\n$4\r\nPING\r\n" * begin + b"".join(parts)
+    fast, strict = RequestParser(), RequestParser()
+    requests = fast.feed(data)
+    assert requests == feed_all(strict, [data[i : i + 1] for i in range(len(data))])
+    assert all(type(args) is list and args and set(map(type, args)) == {bytes} for args in requests)
+    assert str(fast.error) == str(strict.error)
+    assert fast.verbatim in (None, b"".join(map(encode_request, requests)))
+
+
 @given(requests)
 def test_trusted_or_not_small_requests_are_the_same(sent):
     data = b"".join(map(encode_request, sent))
@@ -98,9 +119,15 @@ ODD_INPUTS = [
     *(b"  PING  hello  \r\n", b'PING ""\r\n', b"PING ''\r\n", b"PING 'a\\'b'\r\n", b"''\r\n"),
     *(b'PING "a\\xzz"\r\n', b"GET / HTTP/1.1\r\nHost: x\r\n\r\nPING\r\n", b"POST /\r\nPING\r\n"),
     # What hiredis, a parser of replies, would let through in a request that comes alone.
-    *(b"*2\r\n$4\r\nECHO\r\n+abc\r\n", b"*2\r\n+ECHO\r\n$3\r\nabc\r\n", b"*1\r\n$4\r\nPINGxx"),
-    *(b"*2\r\n$4\r\nECHOx\n$3\r\nabc\r\n", b"*2\r\n$4\r\nECHO\rx$3\r\nabc\r\n"),
-    *(b"*2\r\n$4\r\nECHO\r\n$3\r\nabc\rx", b"*2\r\n$4\r\nECHO\r\n$5\r\na\r\nbc\r\n"),
+    *(b"*2\r\n$4\r\nECHO\r\n+abc\r\n", b"*2\r\n+ECHO\r\n$3\r\nabc\r\n"),
+    b"*2\r\n$4\r\nECHO\r\n$5\r\na\r\nbc\r\n",
+    *FRAGMENTS,
+]
+ODD_INPUTS += [b"*1\r\n$4\r\nPING\r\n" + odd for odd in ODD_INPUTS]
+ODD_INPUTS += [
+    # What ends an argument is looked at only in requests that come alone.
+    *(b"*1\r\n$4\r\nPINGxx", b"*2\r\n$4\r\nECHOx\n$3\r\nabc\r\n"),
+    *(b"*2\r\n$4\r\nECHO\rx$3\r\nabc\r\n", b"*2\r\n$4\r\nECHO\r\n$3\r\nabc\rx"),
     *(b"x" * 70000, b"*" + b"1" * 70000, b"*1\r\n$" + b"1" * 70000),
 ]
 
