@@ -12,7 +12,6 @@ https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
 import re
-from collections import deque
 from typing import Any
 
 import hiredis

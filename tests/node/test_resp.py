@@ -45,7 +45,16 @@ FRAGMENTS = [
     *(b"$-1\r\n", b"*-1\r\n", b":0\r\n", b":1\r\n", b"+\r\n", b"+a\r\n", b"-\r\n", b"-a b\r\n"),
     *(b"%1\r\n", b"%0\r\n", b"~1\r\n", b"~0\r\n", b">1\r\n", b">0\r\n", b"|1\r\n", b"|0\r\n"),
     *(b"=4\r\ntxt:\r\n", b"=8\r\ntxt:PING\r\n", b"(0\r\n", b"(12\r\n", b",1.5\r\n", b",inf\r\n"),
-    *(b"#t\r\n", b"#f\r\n", b"_\r\n", b"!3\r\nabc\r\n", b"*123456\r\n", b"*01\r\n", b"*\r\n", b"\r\n"),
+    *(
+        b"#t\r\n",
+        b"#f\r\n",
+        b"_\r\n",
+        b"!3\r\nabc\r\n",
+        b"*123456\r\n",
+        b"*01\r\n",
+        b"*\r\n",
+        b"\r\n",
+    ),
 ]
 
 
