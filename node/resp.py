@@ -3,10 +3,11 @@
 Requests are arrays of bulk strings, or inline commands (a line of words). hiredis splits the
 common case in C, but it is a parser of *replies*: left alone it accepts arguments that are no bulk
 strings, and reserves memory for whatever count a header claims. So a chunk goes to hiredis only
-when it starts at the start of a request and holds no array header but such as `*<up to five
-digits>` followed by a bulk, and what comes out must be lists of bytes. All else (inline commands,
-odd headers, the unfinished request at a chunk's end, clients that have not authenticated) goes
-to `_Strict`, which knows Redis's limits and error texts.
+when it starts at the start of a request, claims no more than five digits' worth of arguments and
+holds no line of another type that would pass for a request or an argument (`_is_odd`); and what
+comes out must be lists of bytes (`_check`). All else (inline commands, odd headers, the unfinished
+request at a chunk's end, clients that have not authenticated) goes to `_Strict`, which knows
+Redis's limits and error texts.
 
 https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
@@ -49,8 +50,9 @@ _join = b"".join
 # Comes out of hiredis as a value of its own only where no request is under way. (That its buffer
 # is empty says nothing: a request may have been cut right after one of its arguments.)
 _END = b":1\r\n"
-_PLUS, _EQUAL, _TILDE, _BAR = b"+=~|"
-_other_type = re.compile(rb"\n[+=~|]").search
+# What hiredis gives as requests or their arguments, or reserves memory for, though it is neither.
+_PLUS, _EQUAL, _TILDE, _BAR, _ANGLE = b"+=~|>"
+_other_type = re.compile(rb"\n[+=~|>]").search
 _NOTHING = object()
 TAIL_TRIES = 8
 # Bytes. A request that comes alone and is shorter is looked at for what hiredis doesn't mind: an
@@ -90,7 +92,7 @@ class RequestParser:
         """The requests completed by these bytes, in order; `error` tells if more cannot follow."""
         if data[0] != _STAR or self._strict is not None or not self.trusted:
             return self._feed_otherwise(data)
-        if _no_digit(data) and _odd_header(data):
+        if _is_odd(data):
             return self._feed_strict(data)
         reader = self._reader
         reader.feed(data)
@@ -112,10 +114,7 @@ class RequestParser:
         TypeError for what is no request."""
         reader = self._reader
         requests = [first, *iter(reader.gets, _NOTHING)]
-        if list(map(type, requests)).count(list) != len(requests) or not all(map(_join, requests)):
-            raise TypeError  # a map, or nothing at all, can be joined as well
-        if _has_other_types(data):
-            raise TypeError
+        _check(requests)
         if reader.has_data() or not self._ends_here():
             return self._split_tail(data, requests)
         self.verbatim = data
@@ -186,6 +185,24 @@ class RequestParser:
         return requests
 
 
+def _is_odd(data: bytes) -> bool:
+    """Whether hiredis must not see these bytes, which begin with a request: it would reserve memory
+    for what they claim to hold, or take other types for requests and arguments."""
+    if _no_digit(data) and _odd_header(data):
+        return True
+    # A number is found, or missed, ten times as fast as bytes are.
+    if _PLUS in data or _EQUAL in data or _TILDE in data or _BAR in data or _ANGLE in data:
+        return _other_type(data) is not None
+    return False
+
+
+def _check(requests: list[Any]) -> None:
+    """TypeError unless what hiredis gave are lists of bytes, in each of them at least one byte."""
+    # Maps can be joined as well, and so can an empty bulk.
+    if list(map(type, requests)).count(list) != len(requests) or not all(map(_join, requests)):
+        raise TypeError
+
+
 def _has_just(data: bytes, count: int) -> bool:
     """Whether these bytes, the beginning of some that hiredis could read, are so many requests."""
     reader = hiredis.Reader(notEnoughData=_NOTHING)
@@ -200,7 +217,7 @@ def _has_just(data: bytes, count: int) -> bool:
 def whole_requests(data: bytes) -> list[list[bytes]] | None:
     """The requests that these bytes are, whole and in canonical form, one or more; None if they
     are anything else, or may be."""
-    if data[:1] != b"*" or _odd_header(data):
+    if data[:1] != b"*" or _is_odd(data):
         return None
     reader = hiredis.Reader(notEnoughData=_NOTHING)
     reader.feed(data)
@@ -209,8 +226,7 @@ def whole_requests(data: bytes) -> list[list[bytes]] | None:
         requests = list(iter(reader.gets, _NOTHING))
         if not requests or requests.pop() != 1:
             return None
-        for request in requests:
-            _join(request)
+        _check(requests)
     except (hiredis.ProtocolError, TypeError):
         return None
     return requests
@@ -430,14 +446,6 @@ def is_canonical(chunk: bytes, requests: list[list[bytes]]) -> bool:
     """
     lines = len(requests) + 2 * sum(map(len, requests))
     return chunk.count(b"\r\n") == lines and _RETURN not in _join(map(_join, requests))
-
-
-def _has_other_types(data: bytes) -> bool:
-    """Whether a line begins as something else that hiredis gives as a request, or an argument."""
-    # A number is found, or missed, ten times as fast as bytes are.
-    if not (_PLUS in data or _EQUAL in data or _TILDE in data or _BAR in data):
-        return False
-    return _other_type(data) is not None
 
 
 def encode_request(args: list[bytes]) -> bytes:

@@ -1,6 +1,7 @@
 """A real process under bad clients: others are served, and its memory stays within bounds."""
 
 import contextlib
+import itertools
 import os
 import random
 import socket
@@ -73,9 +74,12 @@ def test_garbage(server):
 def test_claims_of_size_reserve_no_memory(server):
     assert is_served(server)
     before = resident(server.pid)
+    claims = [b"*2000000000\r\n", b"*99999\r\n$5\r\n", b"*1\r\n$536870912\r\n"]
+    for head in (b"*1\r\n$4\r\nPING\r\n", b"*2\r\n$4\r\nECHO\r\n"):
+        claims += [head + kind + b"90000000\r\n" for kind in (b"*", b"~", b">", b"|", b"%")]
     with many(server.port, 100) as socks:
-        for i, sock in enumerate(socks):
-            sock.sendall((b"*2000000000\r\n", b"*99999\r\n$5\r\n", b"*1\r\n$536870912\r\n")[i % 3])
+        for sock, claim in zip(socks, itertools.cycle(claims), strict=False):
+            sock.sendall(claim)
         assert is_served(server)
         assert resident(server.pid) - before < 20 * MB
 

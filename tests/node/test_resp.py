@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.resp import INLINE_MAX, RequestParser, encode_request
+from node.resp import INLINE_MAX, RequestParser, encode_request, whole_requests
 
 arguments = st.one_of(
     st.binary(max_size=20),
@@ -45,16 +45,8 @@ FRAGMENTS = [
     *(b"$-1\r\n", b"*-1\r\n", b":0\r\n", b":1\r\n", b"+\r\n", b"+a\r\n", b"-\r\n", b"-a b\r\n"),
     *(b"%1\r\n", b"%0\r\n", b"~1\r\n", b"~0\r\n", b">1\r\n", b">0\r\n", b"|1\r\n", b"|0\r\n"),
     *(b"=4\r\ntxt:\r\n", b"=8\r\ntxt:PING\r\n", b"(0\r\n", b"(12\r\n", b",1.5\r\n", b",inf\r\n"),
-    *(
-        b"#t\r\n",
-        b"#f\r\n",
-        b"_\r\n",
-        b"!3\r\nabc\r\n",
-        b"*123456\r\n",
-        b"*01\r\n",
-        b"*\r\n",
-        b"\r\n",
-    ),
+    *(b"#t\r\n", b"#f\r\n", b"_\r\n", b"!3\r\nabc\r\n", b"*123456\r\n", b"*01\r\n", b"*\r\n"),
+    *(b"~4000000000\r\n", b">4000000000\r\n", b"|4000000000\r\n", b"%4000000000\r\n", b"\r\n"),
 ]
 
 
@@ -67,6 +59,7 @@ def test_what_hiredis_takes_for_more_than_a_request_is_left_to_the_strict_parser
     assert all(type(args) is list and args and set(map(type, args)) == {bytes} for args in requests)
     assert str(fast.error) == str(strict.error)
     assert fast.verbatim in (None, b"".join(map(encode_request, requests)))
+    assert whole_requests(data) in (None, requests)
 
 
 @given(requests)
